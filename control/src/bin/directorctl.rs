@@ -1,0 +1,2 @@
+//! `directorctl`: the operator's hand on a running director.
+fn main() {}

@@ -1,0 +1,5 @@
+//! What an operator says and sees: the service model, the TOML configuration, the Unix-socket
+//! protocol with its server and client, and `directorctl`. Knows nothing of DPDK.
+#![forbid(unsafe_code)]
+
+pub mod model;

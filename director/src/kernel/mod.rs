@@ -1,0 +1,1 @@
+//! The kernel as slow path: mirror interfaces, netlink, the ingress guard.

@@ -1,0 +1,16 @@
+//! The data plane of Director: a pure core (bytes, tables and a clock in; a verdict out) and a thin
+//! rim that touches DPDK and the kernel.
+//!
+//! ```text
+//! rx burst -> parse -> owner? -> connection lookup -> (miss) service lookup -> schedule -> insert
+//!                        |                |
+//!                  other lcore's:      state, timers, counters -> rewrite (nat | dr | tun) -> next hop -> tx burst
+//!                  hand over
+//! not ours -> exception path (kernel)                     every packet ends in exactly one Verdict
+//! ```
+#![deny(unsafe_code)]
+
+pub mod id;
+pub mod kernel;
+pub mod nexthop;
+pub mod packet;

@@ -1,0 +1,28 @@
+//! What the core needs of a packet, whatever holds it: a DPDK mbuf, a test vector, a fuzzer's input.
+
+/// A whole Ethernet frame in one contiguous piece of memory, with room in front for encapsulation.
+pub trait PacketBuf {
+    /// The frame, from the destination MAC to its last byte (no FCS).
+    fn bytes(&self) -> &[u8];
+
+    /// The frame, to be rewritten in place.
+    fn bytes_mut(&mut self) -> &mut [u8];
+
+    /// Makes the frame `n` bytes longer at its front; the new bytes hold anything.
+    /// False, and nothing changed, where there is no room for that.
+    #[must_use]
+    fn prepend(&mut self, n: usize) -> bool;
+
+    /// Cuts the frame to its first `len` bytes. A `len` not below its length changes nothing.
+    fn truncate(&mut self, len: usize);
+}
+
+/// Where the slow path gets packets to fill from.
+pub trait PacketPool {
+    /// What it gives.
+    type Packet: PacketBuf;
+
+    /// A packet of exactly `len` bytes of any content, or `None` where the pool is empty or `len`
+    /// is more than one of its packets holds.
+    fn alloc(&mut self, len: usize) -> Option<Self::Packet>;
+}

@@ -1,0 +1,1 @@
+//! Virtual labs, packet generator, benchmarks and the demo.
