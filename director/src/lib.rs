@@ -14,3 +14,15 @@ pub mod id;
 pub mod kernel;
 pub mod nexthop;
 pub mod packet;
+
+pub mod connection;
+pub mod forward;
+pub mod lcore;
+pub mod memory;
+pub mod pipeline;
+mod prefetch;
+pub mod scheduler;
+pub mod service;
+pub mod stats;
+pub mod time;
+pub mod wire;

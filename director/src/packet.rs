@@ -26,3 +26,49 @@ pub trait PacketPool {
     /// is more than one of its packets holds.
     fn alloc(&mut self, len: usize) -> Option<Self::Packet>;
 }
+
+/// A packet in ordinary memory: for tests, fuzzers and whoever drives the core without DPDK.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BytesPacket {
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+impl BytesPacket {
+    /// Room in front, as much as DPDK's mbufs have, in bytes.
+    pub const HEADROOM: usize = 128;
+
+    /// A packet that holds this frame, with [`Self::HEADROOM`] in front.
+    pub fn new(frame: &[u8]) -> BytesPacket {
+        BytesPacket::with_headroom(frame, Self::HEADROOM)
+    }
+
+    /// As [`BytesPacket::new`], with `headroom` bytes in front.
+    pub fn with_headroom(frame: &[u8], headroom: usize) -> BytesPacket {
+        let mut buffer = vec![0; headroom];
+        buffer.extend_from_slice(frame);
+        BytesPacket { buffer, start: headroom }
+    }
+}
+
+impl PacketBuf for BytesPacket {
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.start..]
+    }
+
+    fn prepend(&mut self, n: usize) -> bool {
+        let room = n <= self.start;
+        if room {
+            self.start -= n;
+        }
+        room
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.buffer.truncate(self.start + len);
+    }
+}

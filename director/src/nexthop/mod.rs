@@ -1,5 +1,9 @@
 //! Routes and neighbours as the data plane looks them up, mirrored from the kernel.
 
+mod hop;
+mod routes;
 mod view;
 
+pub use hop::{Egress, Hop, NextHops, PortLink, Unresolved};
+pub use routes::{RouteTable, source_address};
 pub use view::{Address, KernelView, Link, MacAddr, Neighbour, Route};

@@ -1,0 +1,177 @@
+//! What is known of a connection: one cache line for IPv4, two for IPv6.
+
+use control::model::ForwardingMethod;
+
+use super::key::{Address, Direction, FlowKey};
+use super::state::State;
+use crate::service::{ServerId, ServiceId};
+use crate::time::Tick;
+
+/// A place in a table of connections. Stays valid until the connection is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnId(pub(super) u32);
+
+/// No place: the end of a list.
+pub(super) const NONE: u32 = u32::MAX;
+
+const LIVE: u8 = 1;
+const REPLY_INDEXED: u8 = 2;
+const OUTPUT_SEEN: u8 = 4;
+const HALF_SEEN: u8 = 8;
+
+/// A connection.
+///
+/// `timeout` and `last_seen` are all that a packet writes for expiry; see `wheel`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Connection<A> {
+    /// The client's address.
+    pub client: A,
+    /// The virtual address (VIP).
+    pub virtual_address: A,
+    /// The real server's address.
+    pub server_address: A,
+    /// The client's port.
+    pub client_port: u16,
+    /// The virtual port.
+    pub virtual_port: u16,
+    /// The real server's port.
+    pub server_port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Where it is in its life.
+    pub state: State,
+    /// The virtual service that made it.
+    pub service: ServiceId,
+    /// The real server that was chosen.
+    pub server: ServerId,
+    /// How its packets reach the real server; fixed when it was created.
+    pub method: ForwardingMethod,
+    /// When its last packet came.
+    pub last_seen: Tick,
+    /// How long it lives after its last packet, in milliseconds.
+    pub timeout: u32,
+    pub(super) next: u32,
+    flags: u8,
+}
+
+impl<A: Address> Connection<A> {
+    /// A place that holds no connection.
+    pub(super) const VACANT: Connection<A> = Connection {
+        client: A::UNSPECIFIED,
+        virtual_address: A::UNSPECIFIED,
+        server_address: A::UNSPECIFIED,
+        client_port: 0,
+        virtual_port: 0,
+        server_port: 0,
+        protocol: 0,
+        state: State::None,
+        service: ServiceId(0),
+        server: ServerId(0),
+        method: ForwardingMethod::Dr,
+        last_seen: Tick(0),
+        timeout: 0,
+        next: NONE,
+        flags: 0,
+    };
+
+    /// The key of packets from the client.
+    #[inline]
+    pub fn request_key(&self) -> FlowKey<A> {
+        FlowKey {
+            source: self.client,
+            destination: self.virtual_address,
+            source_port: self.client_port,
+            destination_port: self.virtual_port,
+            protocol: self.protocol,
+        }
+    }
+
+    /// The key of packets from the real server.
+    #[inline]
+    pub fn reply_key(&self) -> FlowKey<A> {
+        FlowKey {
+            source: self.server_address,
+            destination: self.client,
+            source_port: self.server_port,
+            destination_port: self.client_port,
+            protocol: self.protocol,
+        }
+    }
+
+    /// Whether a packet with this key belongs to the connection, and which way it goes.
+    #[inline]
+    pub fn direction_of(&self, key: &FlowKey<A>) -> Option<Direction> {
+        if self.flags & LIVE == 0 {
+            None
+        } else if self.request_key() == *key {
+            Some(Direction::Request)
+        } else if self.flags & REPLY_INDEXED != 0 && self.reply_key() == *key {
+            Some(Direction::Reply)
+        } else {
+            None
+        }
+    }
+
+    /// Whether its time is over. It may still be found for a while: the wheel comes by lazily.
+    #[inline]
+    pub fn is_expired(&self, now: Tick) -> bool {
+        now.since(self.last_seen) >= self.timeout
+    }
+
+    /// Milliseconds that it has left if no packet comes; 0 once expired.
+    pub fn expires_in(&self, now: Tick) -> u32 {
+        self.timeout.saturating_sub(now.since(self.last_seen))
+    }
+
+    /// Not freed and not waiting to be.
+    #[inline]
+    pub fn is_live(&self) -> bool {
+        self.flags & LIVE != 0
+    }
+
+    /// Only the client's half crosses the director (DR and tunnel), and nothing of the other half has
+    /// been seen: IPVS's NOOUTPUT.
+    #[inline]
+    pub fn is_input_only(&self) -> bool {
+        self.flags & (HALF_SEEN | OUTPUT_SEEN) == HALF_SEEN
+    }
+
+    /// A packet of the real server has been seen.
+    #[inline]
+    pub fn note_output(&mut self) {
+        self.flags |= OUTPUT_SEEN;
+    }
+
+    pub(super) fn set_live(&mut self, half_seen: bool) {
+        self.flags = LIVE | if half_seen { HALF_SEEN } else { 0 };
+    }
+
+    pub(super) fn set_dead(&mut self) {
+        self.flags &= !LIVE;
+    }
+
+    pub(super) fn is_reply_indexed(&self) -> bool {
+        self.flags & REPLY_INDEXED != 0
+    }
+
+    pub(super) fn set_reply_indexed(&mut self, indexed: bool) {
+        if indexed {
+            self.flags |= REPLY_INDEXED;
+        } else {
+            self.flags &= !REPLY_INDEXED;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    #[test]
+    fn a_connection_is_one_cache_line_for_ipv4_and_two_for_ipv6() {
+        assert_eq!(size_of::<Connection<Ipv4Addr>>(), 64);
+        assert_eq!(size_of::<Connection<Ipv6Addr>>(), 128);
+    }
+}

@@ -1,0 +1,98 @@
+//! What names a connection in a packet, and its hash.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// An IP address as keys and entries hold it.
+pub trait Address: Copy + Eq + std::fmt::Debug + Into<std::net::IpAddr> {
+    /// The default value: an address that no packet of a connection has.
+    const UNSPECIFIED: Self;
+
+    /// Both addresses of a key, mixed to 64 bits. Different seeds give unrelated values.
+    fn mix(source: Self, destination: Self, seed: &HashSeed) -> u64;
+}
+
+/// Multiplies to 128 bits and folds: every bit of the inputs reaches every bit of the result.
+#[inline]
+fn fold_multiply(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    (product as u64) ^ ((product >> 64) as u64)
+}
+
+impl Address for Ipv4Addr {
+    const UNSPECIFIED: Self = Ipv4Addr::UNSPECIFIED;
+
+    #[inline]
+    fn mix(source: Self, destination: Self, seed: &HashSeed) -> u64 {
+        let both = u64::from(u32::from(source)) << 32 | u64::from(u32::from(destination));
+        fold_multiply(both ^ seed.0[0], seed.0[1])
+    }
+}
+
+impl Address for Ipv6Addr {
+    const UNSPECIFIED: Self = Ipv6Addr::UNSPECIFIED;
+
+    #[inline]
+    fn mix(source: Self, destination: Self, seed: &HashSeed) -> u64 {
+        let halves = |address: Ipv6Addr| {
+            let bits = u128::from(address);
+            ((bits >> 64) as u64, bits as u64)
+        };
+        let (source_high, source_low) = halves(source);
+        let (destination_high, destination_low) = halves(destination);
+        fold_multiply(source_high ^ seed.0[0], source_low ^ seed.0[1])
+            ^ fold_multiply(destination_high ^ seed.0[2], destination_low ^ seed.0[3]).rotate_left(32)
+    }
+}
+
+/// Which way a packet of a connection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client to the virtual service.
+    Request,
+    /// From the real server to the client; crosses the director with NAT only.
+    Reply,
+}
+
+/// The five fields by which a packet finds its connection, as they stand in the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowKey<A> {
+    /// Source address.
+    pub source: A,
+    /// Destination address.
+    pub destination: A,
+    /// Source port.
+    pub source_port: u16,
+    /// Destination port.
+    pub destination_port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+/// Random numbers that make hashes unpredictable for those who choose addresses and ports.
+#[derive(Clone, Copy, Debug)]
+pub struct HashSeed(pub [u64; 4]);
+
+impl HashSeed {
+    /// A seed from the standard library's source of randomness.
+    pub fn random() -> HashSeed {
+        use std::hash::{BuildHasher, RandomState};
+        // Each RandomState carries fresh keys; odd multipliers keep the multiplication one-to-one.
+        HashSeed(std::array::from_fn(|i| RandomState::new().hash_one(i) | 1))
+    }
+}
+
+/// The hash of a [`FlowKey`]: names a bucket, its alternative and a tag.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowHash(pub(super) u64);
+
+impl<A: Address> FlowKey<A> {
+    /// The key's hash.
+    #[inline]
+    pub fn hash(&self, seed: &HashSeed) -> FlowHash {
+        let ports = u64::from(self.protocol) << 32
+            | u64::from(self.source_port) << 16
+            | u64::from(self.destination_port);
+        let addresses = A::mix(self.source, self.destination, seed);
+        FlowHash(fold_multiply(addresses ^ ports ^ seed.0[2], seed.0[3]))
+    }
+}

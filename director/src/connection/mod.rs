@@ -1,0 +1,13 @@
+//! Connections: what names them, what is known of them, the table that holds those of one lcore.
+
+mod entry;
+mod index;
+mod key;
+mod state;
+mod table;
+mod wheel;
+
+pub use entry::{ConnId, Connection};
+pub use key::{Address, Direction, FlowHash, FlowKey, HashSeed};
+pub use state::{Event, Path, State, TCP_PROTOCOL, TimeoutTable, UDP_PROTOCOL, next_state};
+pub use table::{ConnectionTable, Full, NewConnection};

@@ -1,0 +1,292 @@
+//! The connections of one lcore: fixed memory, no locks, no sharing.
+
+use control::model::ForwardingMethod;
+
+use super::entry::{ConnId, Connection, NONE};
+use super::index::Index;
+use super::key::{Address, Direction, FlowHash, FlowKey, HashSeed};
+use super::state::State;
+use super::wheel::{TURN, Wheel};
+use crate::memory::Arena;
+use crate::prefetch::prefetch;
+use crate::service::{ServerId, ServiceId};
+use crate::time::Tick;
+
+/// The table is full: the connection is refused, and those that are in it stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// What a connection starts with.
+#[derive(Clone, Copy, Debug)]
+pub struct NewConnection<A> {
+    /// The key of the packet that opens it, from the client.
+    pub key: FlowKey<A>,
+    /// The real server's address.
+    pub server_address: A,
+    /// The real server's port.
+    pub server_port: u16,
+    /// The virtual service.
+    pub service: ServiceId,
+    /// The real server.
+    pub server: ServerId,
+    /// How packets reach the real server. With NAT replies cross the director, and the connection is
+    /// found by the real server's side too.
+    pub method: ForwardingMethod,
+    /// State after the packet that opens it.
+    pub state: State,
+    /// How long it lives after that packet, in milliseconds.
+    pub timeout: u32,
+}
+
+/// The connections of one address family on one lcore.
+pub struct ConnectionTable<A: Address> {
+    seed: HashSeed,
+    index: Index,
+    entries: Arena<Connection<A>>,
+    /// Head of the list of places that were in use and are free again.
+    free: u32,
+    /// Places from here on have never been in use.
+    fresh: u32,
+    live: usize,
+    wheel: Wheel,
+}
+
+impl<A: Address> ConnectionTable<A> {
+    /// A table for `capacity` connections, taking all its memory now.
+    ///
+    /// # Errors
+    /// What the kernel says when there is not enough memory.
+    pub fn new(
+        capacity: u32,
+        seed: HashSeed,
+        hugepages: bool,
+        now: Tick,
+    ) -> std::io::Result<ConnectionTable<A>> {
+        let capacity = capacity.clamp(1, NONE - 1) as usize;
+        Ok(ConnectionTable {
+            seed,
+            // With NAT a connection takes two slots.
+            index: Index::new(capacity * 2, hugepages)?,
+            entries: Arena::filled(capacity, Connection::VACANT, hugepages)?,
+            free: NONE,
+            fresh: 0,
+            live: 0,
+            wheel: Wheel::new(now, NONE),
+        })
+    }
+
+    /// How many connections it can hold.
+    pub fn capacity(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many connections it holds, those included whose time is over but which the wheel has not
+    /// yet met.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Holds none.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Memory of index and entries, in bytes.
+    pub fn mapped_bytes(&self) -> usize {
+        self.index.mapped_bytes() + self.entries.mapped_bytes()
+    }
+
+    /// Whether the entries lie in reserved hugepages.
+    pub fn is_huge(&self) -> bool {
+        self.entries.is_huge()
+    }
+
+    /// Hash of a key, for all the functions below.
+    #[inline]
+    pub fn hash(&self, key: &FlowKey<A>) -> FlowHash {
+        key.hash(&self.seed)
+    }
+
+    /// First step of a lookup over a burst: fetches the bucket.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: FlowHash) {
+        self.index.prefetch(hash);
+    }
+
+    /// Second step: reads the bucket and fetches the connection that it most likely leads to.
+    #[inline]
+    pub fn prefetch_connection(&self, hash: FlowHash) {
+        if let Some(place) = self.index.candidate(hash) {
+            prefetch(&self.entries[place.0 as usize]);
+        }
+    }
+
+    /// Last step: the connection with this key and the way its packet goes.
+    #[inline]
+    pub fn find(&self, hash: FlowHash, key: &FlowKey<A>) -> Option<(ConnId, Direction)> {
+        self.index.find(hash, |place| self.entries[place.0 as usize].direction_of(key))
+    }
+
+    /// A connection.
+    #[inline]
+    pub fn get(&self, id: ConnId) -> &Connection<A> {
+        &self.entries[id.0 as usize]
+    }
+
+    /// A connection, to note a packet. Its addresses and ports must stay as they are.
+    #[inline]
+    pub fn get_mut(&mut self, id: ConnId) -> &mut Connection<A> {
+        &mut self.entries[id.0 as usize]
+    }
+
+    /// Adds a connection. The caller has looked for its key and not found it.
+    ///
+    /// # Errors
+    /// [`Full`], and nothing changed.
+    pub fn insert(&mut self, new: &NewConnection<A>, now: Tick) -> Result<ConnId, Full> {
+        let place = self.take_place().ok_or(Full)?;
+        let mut entry = Connection::VACANT;
+        entry.client = new.key.source;
+        entry.virtual_address = new.key.destination;
+        entry.server_address = new.server_address;
+        entry.client_port = new.key.source_port;
+        entry.virtual_port = new.key.destination_port;
+        entry.server_port = new.server_port;
+        entry.protocol = new.key.protocol;
+        entry.state = new.state;
+        entry.service = new.service;
+        entry.server = new.server;
+        entry.method = new.method;
+        entry.last_seen = now;
+        entry.timeout = new.timeout;
+        let replies_cross = new.method == ForwardingMethod::Nat;
+        entry.set_live(!replies_cross);
+        let reply_key = entry.reply_key();
+        self.entries[place.0 as usize] = entry;
+        let hash = self.hash(&new.key);
+        if !self.index_insert(hash, place) {
+            self.give_back(place);
+            return Err(Full);
+        }
+        if replies_cross {
+            let reply_hash = self.hash(&reply_key);
+            // One client port at two virtual addresses can lead to one and the same four-tuple at a
+            // real server. Nothing tells the replies apart; they go to the newer connection.
+            if let Some((older, Direction::Reply)) = self.find(reply_hash, &reply_key) {
+                self.index.remove(reply_hash, older);
+                self.entries[older.0 as usize].set_reply_indexed(false);
+            }
+            if !self.index_insert(reply_hash, place) {
+                self.index.remove(hash, place);
+                self.give_back(place);
+                return Err(Full);
+            }
+            self.entries[place.0 as usize].set_reply_indexed(true);
+        }
+        self.hang_up(place, now);
+        self.live += 1;
+        Ok(place)
+    }
+
+    /// Removes a connection: no packet finds it any more. Its place is used again once the wheel has
+    /// come by, within [one turn](TURN).
+    pub fn remove(&mut self, id: ConnId) {
+        let entry = self.entries[id.0 as usize];
+        if !entry.is_live() {
+            return;
+        }
+        let request = self.hash(&entry.request_key());
+        self.index.remove(request, id);
+        if entry.is_reply_indexed() {
+            let reply = self.hash(&entry.reply_key());
+            self.index.remove(reply, id);
+        }
+        let entry = &mut self.entries[id.0 as usize];
+        entry.set_dead();
+        entry.set_reply_indexed(false);
+        self.live -= 1;
+    }
+
+    /// Removes connections whose time is over, looking at no more than `budget` places and slots.
+    /// `ended` is told of each before it goes.
+    pub fn expire(&mut self, now: Tick, mut budget: usize, mut ended: impl FnMut(&Connection<A>)) {
+        while budget > 0 {
+            let Some(head) = self.wheel.due(now, NONE, &mut budget) else { return };
+            let place = *head;
+            *head = self.entries[place as usize].next;
+            if *head != NONE {
+                prefetch(&self.entries[*head as usize]);
+            }
+            budget = budget.saturating_sub(1);
+            let entry = &self.entries[place as usize];
+            if entry.is_live() && !entry.is_expired(now) {
+                self.hang_up(ConnId(place), now);
+                continue;
+            }
+            if entry.is_live() {
+                ended(entry);
+                self.remove(ConnId(place));
+            }
+            self.give_back(ConnId(place));
+        }
+    }
+
+    /// Shows live connections from `cursor` on, looking at no more than `budget` places, until
+    /// `visit` says false (that connection is then shown again). Returns where to go on, or `None`
+    /// at the end.
+    pub fn walk(
+        &self,
+        cursor: u32,
+        budget: u32,
+        now: Tick,
+        mut visit: impl FnMut(&Connection<A>) -> bool,
+    ) -> Option<u32> {
+        let end = self.fresh.min(cursor.saturating_add(budget));
+        for place in cursor..end {
+            let entry = &self.entries[place as usize];
+            if entry.is_live() && !entry.is_expired(now) && !visit(entry) {
+                return Some(place);
+            }
+        }
+        (end < self.fresh).then_some(end)
+    }
+
+    fn index_insert(&mut self, hash: FlowHash, place: ConnId) -> bool {
+        let (entries, seed) = (&self.entries, &self.seed);
+        self.index.insert(hash, place, |other| {
+            let entry = &entries[other.0 as usize];
+            [
+                Some(entry.request_key().hash(seed)),
+                entry.is_reply_indexed().then(|| entry.reply_key().hash(seed)),
+            ]
+        })
+    }
+
+    fn take_place(&mut self) -> Option<ConnId> {
+        if self.free != NONE {
+            let place = self.free;
+            self.free = self.entries[place as usize].next;
+            return Some(ConnId(place));
+        }
+        let place = self.fresh;
+        if place as usize == self.entries.len() {
+            return None;
+        }
+        self.fresh += 1;
+        Some(ConnId(place))
+    }
+
+    fn give_back(&mut self, place: ConnId) {
+        let entry = &mut self.entries[place.0 as usize];
+        entry.set_dead();
+        entry.next = self.free;
+        self.free = place.0;
+    }
+
+    fn hang_up(&mut self, place: ConnId, now: Tick) {
+        let entry = &mut self.entries[place.0 as usize];
+        let head = self.wheel.head_for(now, entry.expires_in(now).min(TURN));
+        entry.next = *head;
+        *head = place.0;
+    }
+}

@@ -1,0 +1,5 @@
+//! How packets are changed on their way to a real server and back: one file for each forwarding
+//! method. With direct routing nothing changes but TTL and next hop, which all methods share.
+
+pub mod nat;
+pub mod tunnel;

@@ -1,0 +1,147 @@
+//! Where a packet leaves, and with which Ethernet addresses.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::routes::{RouteTable, source_address};
+use super::{KernelView, MacAddr, Neighbour};
+use crate::id::{IfIndex, PortId};
+
+/// A way out that needs no more questions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Egress {
+    /// The port.
+    pub port: PortId,
+    /// The largest IP packet, in bytes.
+    pub mtu: u16,
+    /// Destination and source address, as they stand in the frame.
+    pub addresses: [u8; 12],
+}
+
+/// A neighbour whose Ethernet address is not known yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Unresolved {
+    /// The port that leads to it.
+    pub port: PortId,
+    /// Its address on that link.
+    pub neighbour: Neighbour,
+    /// The largest IP packet, in bytes.
+    pub mtu: u16,
+}
+
+/// The next hop toward an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// Known.
+    Ready(Egress),
+    /// Known but for its Ethernet address: the kernel must be asked.
+    Unresolved(Unresolved),
+    /// The director itself.
+    Local,
+    /// No route, or by an interface that mirrors no port.
+    NoRoute,
+}
+
+impl Hop {
+    /// The largest IP packet, in bytes; as large as IP allows where no link limits it.
+    #[inline]
+    pub fn mtu(&self) -> u16 {
+        match self {
+            Hop::Ready(egress) => egress.mtu,
+            Hop::Unresolved(unresolved) => unresolved.mtu,
+            Hop::Local | Hop::NoRoute => u16::MAX,
+        }
+    }
+}
+
+/// The kernel's interface of a port: its mirror, or the one that the kernel keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortLink {
+    /// The port.
+    pub port: PortId,
+    /// The interface.
+    pub link: IfIndex,
+}
+
+/// Next hops toward any address, from the kernel's view at one moment.
+#[derive(Debug, Default)]
+pub struct NextHops {
+    ports: HashMap<IfIndex, PortId>,
+    local: BTreeSet<IpAddr>,
+    routes: RouteTable,
+    view: std::sync::Arc<KernelView>,
+}
+
+impl NextHops {
+    /// Looks routes up in `view` and leaves by the ports whose interfaces `ports` names.
+    pub fn build(view: std::sync::Arc<KernelView>, ports: &[PortLink]) -> NextHops {
+        NextHops {
+            ports: ports.iter().map(|p| (p.link, p.port)).collect(),
+            local: view.addresses.iter().map(|a| a.ip).collect(),
+            routes: RouteTable::build(&view),
+            view,
+        }
+    }
+
+    /// The next hop toward an address.
+    pub fn toward(&self, ip: IpAddr) -> Hop {
+        if self.local.contains(&ip) {
+            return Hop::Local;
+        }
+        let Some(route) = self.routes.lookup(ip) else { return Hop::NoRoute };
+        let (Some(&port), Some(link)) = (self.ports.get(&route.link), self.view.links.get(&route.link))
+        else {
+            return Hop::NoRoute;
+        };
+        let Some(MacAddr(source)) = link.mac else { return Hop::NoRoute };
+        let mtu = u16::try_from(route.mtu.unwrap_or(link.mtu).min(link.mtu)).unwrap_or(u16::MAX);
+        let neighbour = Neighbour { link: route.link, ip: route.gateway.unwrap_or(ip) };
+        self.resolve(Unresolved { port, neighbour, mtu }, source)
+    }
+
+    fn resolve(&self, unresolved: Unresolved, source: [u8; 6]) -> Hop {
+        let Unresolved { port, neighbour, mtu } = unresolved;
+        match self.view.neighbours.get(&neighbour) {
+            Some(MacAddr(destination)) => {
+                let mut addresses = [0; 12];
+                addresses[..6].copy_from_slice(destination);
+                addresses[6..].copy_from_slice(&source);
+                Hop::Ready(Egress { port, mtu, addresses })
+            }
+            None => Hop::Unresolved(unresolved),
+        }
+    }
+
+    /// What an unresolved next hop is by now.
+    pub fn again(&self, unresolved: &Unresolved) -> Hop {
+        match self.mac_of(unresolved.neighbour.link) {
+            Some(MacAddr(source)) => self.resolve(*unresolved, source),
+            None => Hop::NoRoute,
+        }
+    }
+
+    /// The neighbour that packets to an address go to, resolved or not.
+    pub fn neighbour_toward(&self, ip: IpAddr) -> Option<Neighbour> {
+        let route = self.routes.lookup(ip).filter(|route| self.ports.contains_key(&route.link))?;
+        (!self.local.contains(&ip)).then(|| Neighbour { link: route.link, ip: route.gateway.unwrap_or(ip) })
+    }
+
+    /// The director's own address that packets to `ip` leave with.
+    pub fn source_toward(&self, ip: IpAddr) -> Option<IpAddr> {
+        let route = self.routes.lookup(ip)?;
+        source_address(&self.view, route, ip)
+    }
+
+    /// As [`NextHops::source_toward`], for IPv4.
+    pub fn source_toward_v4(&self, ip: Ipv4Addr) -> Option<Ipv4Addr> {
+        match self.source_toward(ip.into()) {
+            Some(IpAddr::V4(source)) => Some(source),
+            _ => None,
+        }
+    }
+
+    /// The Ethernet address of a port's interface.
+    pub fn mac_of(&self, link: IfIndex) -> Option<MacAddr> {
+        self.view.links.get(&link).and_then(|link| link.mac)
+    }
+}

@@ -1,0 +1,141 @@
+//! Which lcore a connection lives on: a hash of the client's address and port, the source on the way
+//! in and the destination on the way back, so that both directions name the same lcore by what stands
+//! in the packet alone.
+//!
+//! The hash is Toeplitz, as NICs compute it for receive-side scaling, with a key that repeats every 16
+//! bits. With such a key it depends only on the XOR of the input's 16-bit words, so that it does not
+//! matter where in the input a field stands.
+
+use std::net::IpAddr;
+
+use crate::connection::{Address, FlowKey};
+use crate::id::LcoreId;
+use crate::service::ServiceLookup;
+
+/// The key's period.
+pub const KEY_WORD: u16 = 0x6d5a;
+/// Entries of a NIC's redirection table that are assumed; a power of two.
+const REDIRECTION: u32 = 128;
+
+/// `TABLE[half][byte]`: the hash of a 16-bit word that has `byte` in that half and zeros elsewhere.
+const TABLE: [[u16; 256]; 2] = {
+    let mut table = [[0; 256]; 2];
+    let mut half = 0;
+    while half < 2 {
+        let mut byte = 0;
+        while byte < 256 {
+            let mut bit = 0;
+            while bit < 8 {
+                if byte & (0x80 >> bit) != 0 {
+                    table[half][byte] ^= KEY_WORD.rotate_left((half * 8 + bit) as u32);
+                }
+                bit += 1;
+            }
+            byte += 1;
+        }
+        half += 1;
+    }
+    table
+};
+
+/// The Toeplitz hash of input whose 16-bit words have this XOR.
+#[inline]
+pub fn toeplitz(folded: u16) -> u32 {
+    let half = u32::from(TABLE[0][usize::from(folded >> 8)] ^ TABLE[1][usize::from(folded & 0xff)]);
+    half << 16 | half
+}
+
+/// The XOR of the 16-bit words of an address and a port.
+#[inline]
+pub fn fold(address: IpAddr, port: u16) -> u16 {
+    let address = match address {
+        IpAddr::V4(v4) => u32::from(v4),
+        IpAddr::V6(v6) => {
+            let bits = u128::from(v6);
+            (bits >> 96) as u32 ^ (bits >> 64) as u32 ^ (bits >> 32) as u32 ^ bits as u32
+        }
+    };
+    (address >> 16) as u16 ^ address as u16 ^ port
+}
+
+/// The lcore among `lcores` that owns the connections of a client's address and port.
+#[inline]
+pub fn owner(client: IpAddr, port: u16, lcores: u8) -> LcoreId {
+    LcoreId(((toeplitz(fold(client, port)) % REDIRECTION) % u32::from(lcores)) as u8)
+}
+
+/// The lcore that owns a packet's connection; `None` where it is of no virtual service.
+#[inline]
+pub fn owner_of<A: Address>(key: &FlowKey<A>, lookup: &ServiceLookup, lcores: u8) -> Option<LcoreId> {
+    let (source, destination): (IpAddr, IpAddr) = (key.source.into(), key.destination.into());
+    if lookup.service(destination, key.destination_port, key.protocol).is_some() {
+        Some(owner(source, key.source_port, lcores))
+    } else if lookup.is_nat_server(source, key.source_port, key.protocol) {
+        Some(owner(destination, key.destination_port, lcores))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Toeplitz by its definition: for each set bit of the input, the 32 bits of the key that start
+    /// there.
+    fn by_definition(key: &[u8], input: &[u8]) -> u32 {
+        let bit = |bytes: &[u8], i: usize| bytes[i / 8] >> (7 - i % 8) & 1;
+        let mut hash = 0u32;
+        for i in (0..input.len() * 8).filter(|i| bit(input, *i) == 1) {
+            hash ^= (0..32).fold(0, |window, k| window << 1 | u32::from(bit(key, i + k)));
+        }
+        hash
+    }
+
+    /// The key and vectors that Microsoft publishes to verify RSS implementations.
+    #[test]
+    fn the_definition_gives_the_published_vectors() {
+        let key: [u8; 40] = [
+            0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0,
+            0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c,
+            0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
+        ];
+        let input = |source: [u8; 4], source_port: u16, destination: [u8; 4], destination_port: u16| {
+            let mut input = [source, destination].concat();
+            input.extend(source_port.to_be_bytes());
+            input.extend(destination_port.to_be_bytes());
+            input
+        };
+        let first = input([66, 9, 149, 187], 2794, [161, 142, 100, 80], 1766);
+        assert_eq!(by_definition(&key, &first), 0x51cc_c178);
+        assert_eq!(by_definition(&key, &first[..8]), 0x323e_8fc2);
+        let second = input([199, 92, 111, 2], 14230, [65, 69, 140, 83], 4739);
+        assert_eq!(by_definition(&key, &second), 0xc626_b0ea);
+    }
+
+    proptest! {
+        /// The table gives what the definition gives for the repeating key, wherever the fields stand.
+        #[test]
+        fn the_table_is_the_definition(address: u32, port: u16) {
+            let key = KEY_WORD.to_be_bytes().repeat(26);
+            let folded = fold(IpAddr::V4(address.into()), port);
+            let as_source = [&address.to_be_bytes()[..], &[0; 4], &port.to_be_bytes(), &[0; 2]].concat();
+            let as_destination = [&[0; 4], &address.to_be_bytes()[..], &[0; 2], &port.to_be_bytes()].concat();
+            prop_assert_eq!(toeplitz(folded), by_definition(&key, &as_source));
+            prop_assert_eq!(toeplitz(folded), by_definition(&key, &as_destination));
+        }
+    }
+
+    #[test]
+    fn clients_spread_over_lcores() {
+        for lcores in 1..=4u8 {
+            let mut count = vec![0; usize::from(lcores)];
+            for port in 32_768..60_999 {
+                count[usize::from(owner("192.0.2.7".parse().unwrap(), port, lcores).0)] += 1;
+            }
+            let even = (60_999 - 32_768) / i32::from(lcores);
+            assert!(count.iter().all(|n: &i32| (n - even).abs() < even / 20), "{count:?}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Which real server gets a new connection: IPVS's schedulers, one file each.
+//!
+//! Real servers are walked in IPVS's order, the one added last first (`list_add_rcu` in Linux
+//! `ip_vs_ctl.c`). State that changes with each choice is shared by all lcores and touched only when
+//! a connection is created.
+
+mod hash;
+mod mh;
+mod rr;
+mod sh;
+mod wlc;
+mod wrr;
+
+use std::net::IpAddr;
+
+use control::model::{self, SchedulerFlags};
+
+use crate::service::ServerId;
+
+/// A real server, as a scheduler sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which one.
+    pub server: ServerId,
+    /// Its address, for schedulers whose table depends on it.
+    pub address: std::net::SocketAddr,
+    /// Its weight; 0 gets no new connections.
+    pub weight: u16,
+    /// The last weight that was not 0.
+    pub last_weight: u16,
+}
+
+impl Candidate {
+    #[inline]
+    fn is_available(&self) -> bool {
+        self.weight > 0
+    }
+}
+
+/// Where the connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// Source address.
+    pub address: IpAddr,
+    /// Source port.
+    pub port: u16,
+}
+
+/// How many connections real servers have, over all lcores.
+pub trait Load {
+    /// Active and inactive connections of a real server.
+    fn connections(&self, server: ServerId) -> (u64, u64);
+}
+
+/// A scheduler with its state.
+#[derive(Debug)]
+pub enum Scheduler {
+    /// Round robin.
+    Rr(rr::RoundRobin),
+    /// Weighted round robin.
+    Wrr(wrr::WeightedRoundRobin),
+    /// Weighted least connection.
+    Wlc,
+    /// Source hashing.
+    Sh(sh::SourceHashing),
+    /// Maglev hashing.
+    Mh(mh::MaglevHashing),
+}
+
+impl Scheduler {
+    /// The scheduler of a service with these candidates, going on from where `previous` was, if that
+    /// was of the same kind.
+    pub fn build(
+        kind: model::Scheduler,
+        flags: SchedulerFlags,
+        candidates: &[Candidate],
+        previous: Option<(&Scheduler, &[Candidate])>,
+    ) -> Scheduler {
+        match kind {
+            model::Scheduler::Rr => Scheduler::Rr(rr::RoundRobin::build(
+                candidates,
+                match previous {
+                    Some((Scheduler::Rr(rr), old)) => Some((rr, old)),
+                    _ => None,
+                },
+            )),
+            model::Scheduler::Wrr => Scheduler::Wrr(wrr::WeightedRoundRobin::build(
+                candidates,
+                match previous {
+                    Some((Scheduler::Wrr(wrr), _)) => Some(wrr),
+                    _ => None,
+                },
+            )),
+            model::Scheduler::Wlc => Scheduler::Wlc,
+            model::Scheduler::Sh => Scheduler::Sh(sh::SourceHashing::build(candidates, flags)),
+            model::Scheduler::Mh => Scheduler::Mh(mh::MaglevHashing::build(candidates, flags)),
+        }
+    }
+
+    /// Chooses among the candidates that the scheduler was built with; `None` where none can be had.
+    pub fn choose(&self, candidates: &[Candidate], client: Client, load: &impl Load) -> Option<usize> {
+        match self {
+            Scheduler::Rr(rr) => rr.choose(candidates),
+            Scheduler::Wrr(wrr) => wrr.choose(candidates),
+            Scheduler::Wlc => wlc::choose(candidates, load),
+            Scheduler::Sh(sh) => sh.choose(candidates, client),
+            Scheduler::Mh(mh) => mh.choose(candidates, client),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Candidates with these weights; the n-th is real server n at 10.0.2.(11 + n):80.
+    pub(crate) fn candidates(weights: &[u16]) -> Vec<Candidate> {
+        weights
+            .iter()
+            .enumerate()
+            .map(|(i, &weight)| Candidate {
+                server: ServerId(i as u32),
+                address: (std::net::Ipv4Addr::from(0x0a00_020b + i as u32), 80).into(),
+                weight,
+                last_weight: weight,
+            })
+            .collect()
+    }
+
+    pub(crate) fn client(n: u32) -> Client {
+        Client { address: IpAddr::V4((0x0a00_0100 + n).into()), port: 40_000 }
+    }
+}

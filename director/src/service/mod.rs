@@ -1,0 +1,22 @@
+//! What is balanced, as lcores see it: immutable, compiled from the operator's model and the kernel's
+//! view, published whole.
+
+mod compile;
+mod lookup;
+mod publish;
+mod registry;
+mod snapshot;
+
+pub use compile::{Compiler, Exhausted, Input};
+pub use lookup::ServiceLookup;
+pub use publish::{Mailbox, Publisher, Reader};
+pub use snapshot::{PortInfo, RealServer, Snapshot, VirtualService};
+
+/// A virtual service, as a number that stays the same as long as the service exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceId(pub u32);
+
+/// A real server of a virtual service, as a number that stays the same as long as the real server
+/// exists or connections to it do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId(pub u32);

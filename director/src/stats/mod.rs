@@ -1,0 +1,9 @@
+//! What is counted: written by one lcore, read by anyone.
+
+mod counters;
+mod latency;
+mod reason;
+
+pub use counters::{Counter, Fleet, LcoreCounters, ServerCounters, ServerTotals};
+pub use latency::LatencyCounters;
+pub use reason::{Class, Reason};

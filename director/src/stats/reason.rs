@@ -1,0 +1,136 @@
+//! Why a packet went where it went. Every packet ends in exactly one reason.
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Leaves by a port.
+    Forwarded,
+    /// Goes to the lcore that owns its connection.
+    HandedOver,
+    /// Goes to the kernel.
+    Punted,
+    /// Is lost, by name.
+    Dropped,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])* $variant:ident $class:ident $name:literal,)*) => {
+        /// Why a packet went where it went.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Reason {
+            $($(#[doc = $doc])* $variant,)*
+        }
+
+        impl Reason {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &[Reason] = &[$(Reason::$variant,)*];
+
+            /// What becomes of such a packet.
+            #[inline]
+            pub fn class(self) -> Class {
+                const CLASSES: &[Class] = &[$(Class::$class,)*];
+                CLASSES[self as usize]
+            }
+
+            /// The name under which it is counted.
+            pub fn name(self) -> &'static str {
+                const NAMES: &[&str] = &[$($name,)*];
+                NAMES[self as usize]
+            }
+
+            /// One sentence on what it means.
+            pub fn explanation(self) -> &'static str {
+                const TEXTS: &[&str] = &[$(concat!($($doc,)*),)*];
+                TEXTS[self as usize].trim()
+            }
+        }
+    };
+}
+
+reasons! {
+    /// From a client to a real server by NAT.
+    RequestNat Forwarded "request_nat",
+    /// From a client to a real server by direct routing.
+    RequestDr Forwarded "request_dr",
+    /// From a client to a real server by IP-IP tunnel.
+    RequestTunnel Forwarded "request_tunnel",
+    /// From a real server back to its client by NAT.
+    ReplyNat Forwarded "reply_nat",
+    /// Answered with ICMP time exceeded: the TTL was used up.
+    IcmpTimeExceeded Forwarded "icmp_time_exceeded",
+    /// Answered with ICMP port unreachable: the service has no real server available.
+    IcmpPortUnreachable Forwarded "icmp_port_unreachable",
+    /// Answered with ICMP fragmentation needed: too long for the way to the real server, or back.
+    IcmpFragmentationNeeded Forwarded "icmp_fragmentation_needed",
+    /// Another lcore owns the connection.
+    OtherLcore HandedOver "other_lcore",
+    /// Not IPv4: ARP, IPv6, VLAN tags.
+    NotIpv4 Punted "not_ipv4",
+    /// Sent to a group of hosts: broadcast or multicast.
+    Group Punted "group",
+    /// For no virtual service, and of no known connection.
+    NoService Punted "no_service",
+    /// TCP for a virtual service, but neither of a known connection nor opening one; the kernel resets it.
+    NoConnection Punted "no_connection",
+    /// Neither TCP nor UDP; ICMP among them.
+    OtherProtocol Punted "other_protocol",
+    /// The real server is the director itself.
+    LocalServer Punted "local_server",
+    /// For the kernel, but the port has no mirror interface.
+    NoMirror Dropped "no_mirror",
+    /// Shorter than an Ethernet header.
+    TruncatedEthernet Dropped "truncated_ethernet",
+    /// An IPv4 header that is cut short or contradicts itself or the frame.
+    BadIpv4Header Dropped "bad_ipv4_header",
+    /// An IPv4 header whose checksum is wrong, in a packet that would open a connection.
+    BadIpv4Checksum Dropped "bad_ipv4_checksum",
+    /// A TCP header that is cut short or impossible.
+    BadTcpHeader Dropped "bad_tcp_header",
+    /// A UDP header that is cut short or impossible.
+    BadUdpHeader Dropped "bad_udp_header",
+    /// Addressed to another Ethernet station.
+    ForeignMac Dropped "foreign_mac",
+    /// Scattered over several buffers, which this version does not read.
+    Scattered Dropped "scattered",
+    /// A fragment to a virtual address, or from a NAT real server; this version does not follow fragments.
+    Fragment Dropped "fragment",
+    /// The table of connections is full; known connections are served.
+    TableFull Dropped "table_full",
+    /// The connection's real server was removed.
+    ServerRemoved Dropped "server_removed",
+    /// The kernel has no route there by an interface that mirrors a port.
+    NoRoute Dropped "no_route",
+    /// Too long for the next link and may be fragmented, which this version does not do.
+    NeedsFragmentation Dropped "needs_fragmentation",
+    /// No room in front of the frame for another header.
+    NoHeadroom Dropped "no_headroom",
+    /// An ICMP error was due, but enough of them were sent lately.
+    IcmpLimited Dropped "icmp_limited",
+    /// The next hop's Ethernet address is not known, and too many packets wait for such already.
+    NeighbourQueueFull Dropped "neighbour_queue_full",
+    /// The next hop did not answer ARP in time.
+    NeighbourSilent Dropped "neighbour_silent",
+    /// The port's transmit queue was full.
+    TxFull Dropped "tx_full",
+    /// The owner lcore's ring was full.
+    HandOverFull Dropped "hand_over_full",
+    /// The ring to the slow path was full.
+    PuntFull Dropped "punt_full",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_reason_has_a_number_a_name_of_its_own_and_an_explanation() {
+        let names: HashSet<_> = Reason::ALL.iter().map(|r| r.name()).collect();
+        assert_eq!(names.len(), Reason::ALL.len());
+        for (i, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, i);
+            assert!(reason.explanation().ends_with('.'));
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Ethernet II.
+
+use crate::nexthop::MacAddr;
+
+/// Length of the header, in bytes.
+pub const HEADER_LEN: usize = 14;
+/// EtherType of IPv4.
+pub const IPV4: u16 = 0x0800;
+/// Shortest frame without FCS, in bytes; shorter ones are padded by their sender.
+pub const MIN_FRAME: usize = 60;
+
+/// The destination address.
+#[inline]
+pub fn destination(frame: &[u8]) -> MacAddr {
+    MacAddr([frame[0], frame[1], frame[2], frame[3], frame[4], frame[5]])
+}
+
+/// The EtherType.
+#[inline]
+pub fn ether_type(frame: &[u8]) -> u16 {
+    super::read_u16(frame, 12)
+}
+
+/// Multicast or broadcast (the group bit of the destination address).
+#[inline]
+pub fn is_group(address: MacAddr) -> bool {
+    address.0[0] & 1 != 0
+}
+
+/// Writes a whole header.
+#[inline]
+pub fn write_header(frame: &mut [u8], addresses: &[u8; 12], ether_type: u16) {
+    frame[..12].copy_from_slice(addresses);
+    super::write_u16(frame, 12, ether_type);
+}

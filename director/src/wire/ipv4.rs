@@ -1,0 +1,192 @@
+//! IPv4 (RFC 791). Offsets are from the first byte of the IP header.
+
+use std::net::Ipv4Addr;
+
+use super::checksum::Delta;
+use super::{read_u16, write_u16};
+
+/// Length of a header without options, in bytes.
+pub const MIN_HEADER_LEN: usize = 20;
+/// Protocol number of ICMP.
+pub const ICMP: u8 = 1;
+/// Protocol number of IP in IP (RFC 2003).
+pub const IPIP: u8 = 4;
+/// Protocol number of TCP.
+pub const TCP: u8 = 6;
+/// Protocol number of UDP.
+pub const UDP: u8 = 17;
+/// "Don't fragment", in the 16-bit field of flags and fragment offset.
+pub const DONT_FRAGMENT: u16 = 0x4000;
+
+const TOS: usize = 1;
+const TOTAL_LEN: usize = 2;
+const ID: usize = 4;
+const FLAGS: usize = 6;
+const TTL: usize = 8;
+const CHECKSUM: usize = 10;
+const SOURCE: usize = 12;
+const DESTINATION: usize = 16;
+
+/// Type of service: DSCP and ECN.
+#[inline]
+pub fn tos(ip: &[u8]) -> u8 {
+    ip[TOS]
+}
+
+/// Length of header and payload, in bytes.
+#[inline]
+pub fn total_len(ip: &[u8]) -> u16 {
+    read_u16(ip, TOTAL_LEN)
+}
+
+/// Flags (upper three bits) and fragment offset in units of eight bytes.
+#[inline]
+pub fn flags_and_offset(ip: &[u8]) -> u16 {
+    read_u16(ip, FLAGS)
+}
+
+/// Time to live.
+#[inline]
+pub fn ttl(ip: &[u8]) -> u8 {
+    ip[TTL]
+}
+
+/// Protocol of the payload.
+#[inline]
+pub fn protocol(ip: &[u8]) -> u8 {
+    ip[9]
+}
+
+/// Source address.
+#[inline]
+pub fn source(ip: &[u8]) -> Ipv4Addr {
+    Ipv4Addr::new(ip[SOURCE], ip[SOURCE + 1], ip[SOURCE + 2], ip[SOURCE + 3])
+}
+
+/// Destination address.
+#[inline]
+pub fn destination(ip: &[u8]) -> Ipv4Addr {
+    Ipv4Addr::new(ip[DESTINATION], ip[DESTINATION + 1], ip[DESTINATION + 2], ip[DESTINATION + 3])
+}
+
+/// Lowers the TTL by one and mends the checksum. The caller has made sure that it is not 0.
+#[inline]
+pub fn decrement_ttl(ip: &mut [u8]) {
+    let old = read_u16(ip, TTL);
+    ip[TTL] -= 1;
+    let new = read_u16(ip, TTL);
+    let checksum = Delta::default().replace_u16(old, new).apply(read_u16(ip, CHECKSUM));
+    write_u16(ip, CHECKSUM, checksum);
+}
+
+/// Which of the two addresses is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The source address.
+    Source,
+    /// The destination address.
+    Destination,
+}
+
+/// Writes an address and mends the header's checksum. Returns the change, which the transport
+/// checksum needs as well, since its pseudo header holds the address too.
+#[inline]
+pub fn rewrite_address(ip: &mut [u8], side: Side, new: Ipv4Addr) -> Delta {
+    let at = match side {
+        Side::Source => SOURCE,
+        Side::Destination => DESTINATION,
+    };
+    let old = u32::from_be_bytes([ip[at], ip[at + 1], ip[at + 2], ip[at + 3]]);
+    let delta = Delta::default().replace_u32(old, u32::from(new));
+    ip[at..at + 4].copy_from_slice(&new.octets());
+    let checksum = delta.apply(read_u16(ip, CHECKSUM));
+    write_u16(ip, CHECKSUM, checksum);
+    delta
+}
+
+/// Whether the header's checksum is right. `header` is the header with its options, nothing more.
+#[inline]
+pub fn checksum_is_valid(header: &[u8]) -> bool {
+    super::checksum::sum(header, 0) == 0xffff
+}
+
+/// What a header that we write ourselves says.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// Type of service.
+    pub tos: u8,
+    /// Length of header and payload.
+    pub total_len: u16,
+    /// Identification.
+    pub id: u16,
+    /// Flags and fragment offset.
+    pub flags_and_offset: u16,
+    /// Time to live.
+    pub ttl: u8,
+    /// Protocol of the payload.
+    pub protocol: u8,
+    /// Source address.
+    pub source: Ipv4Addr,
+    /// Destination address.
+    pub destination: Ipv4Addr,
+}
+
+impl Header {
+    /// Writes the 20 bytes at the start of `ip`, checksum included.
+    #[inline]
+    pub fn write(&self, ip: &mut [u8]) {
+        ip[0] = 0x45;
+        ip[TOS] = self.tos;
+        write_u16(ip, TOTAL_LEN, self.total_len);
+        write_u16(ip, ID, self.id);
+        write_u16(ip, FLAGS, self.flags_and_offset);
+        ip[TTL] = self.ttl;
+        ip[9] = self.protocol;
+        write_u16(ip, CHECKSUM, 0);
+        ip[SOURCE..SOURCE + 4].copy_from_slice(&self.source.octets());
+        ip[DESTINATION..DESTINATION + 4].copy_from_slice(&self.destination.octets());
+        let checksum = !super::checksum::sum(&ip[..MIN_HEADER_LEN], 0);
+        write_u16(ip, CHECKSUM, checksum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Vec<u8> {
+        let mut ip = vec![0; 20];
+        Header {
+            tos: 0x10,
+            total_len: 40,
+            id: 0x1234,
+            flags_and_offset: DONT_FRAGMENT,
+            ttl: 64,
+            protocol: TCP,
+            source: Ipv4Addr::new(10, 0, 1, 1),
+            destination: Ipv4Addr::new(10, 99, 0, 1),
+        }
+        .write(&mut ip);
+        ip
+    }
+
+    #[test]
+    fn written_header_has_a_valid_checksum() {
+        assert!(checksum_is_valid(&header()));
+    }
+
+    #[test]
+    fn ttl_and_addresses_are_rewritten_with_the_checksum_kept_valid() {
+        let mut ip = header();
+        for _ in 0..64 {
+            decrement_ttl(&mut ip);
+            assert!(checksum_is_valid(&ip));
+        }
+        assert_eq!(ttl(&ip), 0);
+        let _ = rewrite_address(&mut ip, Side::Destination, Ipv4Addr::new(0, 0, 0, 0));
+        let _ = rewrite_address(&mut ip, Side::Source, Ipv4Addr::new(255, 255, 255, 255));
+        assert!(checksum_is_valid(&ip));
+        assert_eq!(source(&ip), Ipv4Addr::BROADCAST);
+        assert_eq!(destination(&ip), Ipv4Addr::UNSPECIFIED);
+    }
+}

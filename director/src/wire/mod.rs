@@ -1,0 +1,38 @@
+//! Headers on the wire: one header, one file. Lengths are checked once, by [`parse`]; what it hands
+//! out can be read and rewritten without further checks of the packet's honesty.
+
+pub mod checksum;
+pub mod ethernet;
+pub mod icmp;
+pub mod ipv4;
+mod parse;
+pub mod tcp;
+pub mod udp;
+
+pub use parse::{Ipv4Frame, Parsed, Transport, parse};
+
+/// What is wrong with a packet. Tiny and `Copy`: hostile packets are refused at line rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// Shorter than an Ethernet header.
+    TruncatedEthernet,
+    /// An IPv4 header that is cut short, of another version, or whose lengths contradict each other
+    /// or the frame.
+    BadIpv4Header,
+    /// A TCP header that is cut short or whose data offset is impossible.
+    BadTcpHeader,
+    /// A UDP header that is cut short or whose length is impossible.
+    BadUdpHeader,
+}
+
+/// Reads the big-endian 16-bit field at `at`.
+#[inline]
+pub(crate) fn read_u16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// Writes the big-endian 16-bit field at `at`.
+#[inline]
+pub(crate) fn write_u16(bytes: &mut [u8], at: usize, value: u16) {
+    bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
+}

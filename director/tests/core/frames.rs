@@ -1,0 +1,194 @@
+//! Frames for tests, built and judged by code that shares nothing with the data path.
+
+use std::net::Ipv4Addr;
+
+use director::nexthop::MacAddr;
+
+pub const FIN: u8 = 0x01;
+pub const SYN: u8 = 0x02;
+pub const RST: u8 = 0x04;
+pub const PSH: u8 = 0x08;
+pub const ACK: u8 = 0x10;
+
+#[derive(Clone, Debug)]
+pub enum Payload {
+    Tcp { flags: u8, data: Vec<u8> },
+    Udp { data: Vec<u8>, checksum: bool },
+    Raw { protocol: u8, data: Vec<u8> },
+}
+
+/// An Ethernet frame with an IPv4 packet, by its fields.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    pub to: MacAddr,
+    pub from: MacAddr,
+    pub source: Ipv4Addr,
+    pub destination: Ipv4Addr,
+    pub source_port: u16,
+    pub destination_port: u16,
+    pub ttl: u8,
+    pub tos: u8,
+    pub id: u16,
+    pub flags_and_offset: u16,
+    pub options: Vec<u8>,
+    pub payload: Payload,
+    /// Bytes of padding behind the IP packet.
+    pub padding: usize,
+}
+
+fn ones_complement(bytes: &[u8], mut sum: u32) -> u16 {
+    for pair in bytes.chunks(2) {
+        sum += u32::from(u16::from_be_bytes([pair[0], if pair.len() == 2 { pair[1] } else { 0 }]));
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+impl Frame {
+    pub fn tcp(source: (&str, u16), destination: (&str, u16), flags: u8) -> Frame {
+        Frame {
+            to: crate::world::D0,
+            from: crate::world::C0,
+            source: source.0.parse().unwrap(),
+            destination: destination.0.parse().unwrap(),
+            source_port: source.1,
+            destination_port: destination.1,
+            ttl: 64,
+            tos: 0,
+            id: 0x1234,
+            flags_and_offset: 0x4000,
+            options: Vec::new(),
+            payload: Payload::Tcp { flags, data: Vec::new() },
+            padding: 0,
+        }
+    }
+
+    pub fn udp(source: (&str, u16), destination: (&str, u16), data: &[u8]) -> Frame {
+        Frame {
+            flags_and_offset: 0,
+            payload: Payload::Udp { data: data.to_vec(), checksum: true },
+            ..Frame::tcp(source, destination, 0)
+        }
+    }
+
+    /// From a real server on the server side.
+    pub fn by_server(self) -> Frame {
+        Frame { to: crate::world::D1, from: crate::world::server_mac(1), ..self }
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        let ports = [self.source_port.to_be_bytes(), self.destination_port.to_be_bytes()].concat();
+        let (protocol, mut l4, checksum_at) = match &self.payload {
+            Payload::Tcp { flags, data } => {
+                let mut l4 = ports;
+                l4.extend([0, 0, 3, 0xe8, 0, 0, 0, 0, 0x50, *flags, 0x20, 0, 0, 0, 0, 0]);
+                l4.extend(data);
+                (6, l4, Some(16))
+            }
+            Payload::Udp { data, checksum } => {
+                let mut l4 = ports;
+                l4.extend((8 + data.len() as u16).to_be_bytes());
+                l4.extend([0, 0]);
+                l4.extend(data);
+                (17, l4, checksum.then_some(6))
+            }
+            Payload::Raw { protocol, data } => (*protocol, data.clone(), None),
+        };
+        if let Some(at) = checksum_at {
+            let sum = !ones_complement(&l4, self.pseudo(protocol, l4.len()));
+            let sum = if sum == 0 && protocol == 17 { 0xffff } else { sum };
+            l4[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+        }
+        let header_len = 20 + self.options.len();
+        let mut ip = vec![0x40 | (header_len / 4) as u8, self.tos];
+        ip.extend(((header_len + l4.len()) as u16).to_be_bytes());
+        ip.extend(self.id.to_be_bytes());
+        ip.extend(self.flags_and_offset.to_be_bytes());
+        ip.extend([self.ttl, protocol, 0, 0]);
+        ip.extend(self.source.octets());
+        ip.extend(self.destination.octets());
+        ip.extend(&self.options);
+        let sum = !ones_complement(&ip, 0);
+        ip[10..12].copy_from_slice(&sum.to_be_bytes());
+        [&self.to.0[..], &self.from.0, &[8, 0], &ip, &l4, &vec![0xaa; self.padding]].concat()
+    }
+
+    fn pseudo(&self, protocol: u8, len: usize) -> u32 {
+        pseudo(self.source, self.destination, protocol, len)
+    }
+}
+
+fn pseudo(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, len: usize) -> u32 {
+    let addresses = [source.octets(), destination.octets()].concat();
+    u32::from(ones_complement(&addresses, u32::from(protocol) + len as u32))
+}
+
+/// A frame in words, one line, in the manner of the recordings of a real kernel. Wrong checksums and
+/// lengths are said so.
+pub fn describe(frame: &[u8]) -> String {
+    if frame.len() < 34 || frame[12..14] != [8, 0] {
+        return format!("not IPv4, {} bytes", frame.len());
+    }
+    let mac = MacAddr(frame[..6].try_into().unwrap());
+    format!("to {mac} {}", describe_ip(&frame[14..]))
+}
+
+fn describe_ip(ip: &[u8]) -> String {
+    let header_len = usize::from(ip[0] & 15) * 4;
+    let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
+    let address = |at: usize| Ipv4Addr::new(ip[at], ip[at + 1], ip[at + 2], ip[at + 3]);
+    let flags = u16::from_be_bytes([ip[6], ip[7]]);
+    let header_ok = ones_complement(&ip[..header_len], 0) == 0xffff;
+    let mut text = format!(
+        "IP {}>{} len={total} ttl={} tos={:#04x} {}{}",
+        address(12),
+        address(16),
+        ip[8],
+        ip[1],
+        if flags & 0x4000 != 0 { "DF" } else { "df0" },
+        if header_ok { "" } else { " BAD-IPSUM" }
+    );
+    let whole = ip.len() >= total;
+    let l4 = &ip[header_len..total.min(ip.len())];
+    let sum = |protocol| {
+        let p = pseudo(address(12), address(16), protocol, total - header_len);
+        if !whole {
+            ""
+        } else if ones_complement(l4, p) == 0xffff {
+            " ok"
+        } else {
+            " BAD-SUM"
+        }
+    };
+    let port = |at: usize| u16::from_be_bytes([l4[at], l4[at + 1]]);
+    match ip[9] {
+        6 if l4.len() >= 20 => {
+            let flags: String = [(SYN, 'S'), (FIN, 'F'), (RST, 'R'), (PSH, 'P'), (ACK, 'A')]
+                .iter()
+                .filter(|f| l4[13] & f.0 != 0)
+                .map(|f| f.1)
+                .collect();
+            text += &format!(" TCP {}>{} [{flags}]{}", port(0), port(2), sum(6));
+        }
+        17 if l4.len() >= 8 => {
+            let none = port(6) == 0;
+            text += &format!(
+                " UDP {}>{} len={}{}",
+                port(0),
+                port(2),
+                port(4),
+                if none { " none" } else { sum(17) }
+            );
+        }
+        4 => text += &format!(" IPIP {{{}}}", describe_ip(l4)),
+        1 if l4.len() >= 8 => {
+            let ok = ones_complement(l4, 0) == 0xffff;
+            text += &format!(" ICMP {}/{} mtu={}{}", l4[0], l4[1], port(6), if ok { "" } else { " BAD-SUM" });
+            if l4.len() >= 28 {
+                text += &format!(" quoted {}B {{{}}}", l4.len() - 8, describe_ip(&l4[8..]));
+            }
+        }
+        other => text += &format!(" protocol {other}"),
+    }
+    text
+}

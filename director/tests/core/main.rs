@@ -1,0 +1,14 @@
+//! The pure core from outside: packets in, packets out, time by hand. No DPDK, no root.
+#![allow(missing_docs, unreachable_pub, dead_code, reason = "tests, each of which uses a part of the world")]
+
+mod affinity;
+mod changes;
+mod dr;
+mod frames;
+mod lcore;
+mod malformed;
+mod nat;
+mod refusal;
+mod table;
+mod tunnel;
+mod world;
