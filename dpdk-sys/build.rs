@@ -1,0 +1,178 @@
+//! Finds the installed DPDK, generates its bindings and compiles the shim. What is missing is said in
+//! one sentence that names the packages to install.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::{env, fs};
+
+/// The releases this crate is known to fit: from the first to the last, year and month.
+const FIRST: (u32, u32) = (22, 11);
+const LAST: (u32, u32) = (24, 11);
+
+const FUNCTIONS: &str = "dpdk_sys_.*|fopencookie\
+    |rte_eal_init|rte_eal_cleanup|rte_eal_remote_launch|rte_eal_wait_lcore|rte_eal_has_hugepages\
+    |rte_eal_get_runtime_dir|rte_eal_iova_mode|rte_get_tsc_hz|rte_version|rte_strerror|rte_log_set_global_level\
+    |rte_openlog_stream|rte_log_cur_msg_loglevel|rte_lcore_to_socket_id|rte_lcore_is_enabled|rte_thread_register\
+    |rte_thread_unregister|rte_dev_probe|rte_dev_remove|rte_dev_name\
+    |rte_mempool_free|rte_mempool_avail_count|rte_pktmbuf_pool_create|rte_pktmbuf_pool_create_by_ops\
+    |rte_pktmbuf_free_bulk|rte_eth_dev_adjust_nb_rx_tx_desc|rte_eth_dev_close|rte_eth_dev_configure\
+    |rte_eth_dev_default_mac_addr_set|rte_eth_dev_get_port_by_name|rte_eth_dev_info_get|rte_eth_dev_get_mtu\
+    |rte_eth_dev_set_mtu|rte_eth_dev_socket_id|rte_eth_dev_start|rte_eth_dev_stop|rte_eth_find_next_of\
+    |rte_eth_macaddr_get|rte_eth_promiscuous_enable|rte_eth_promiscuous_disable|rte_eth_promiscuous_get\
+    |rte_eth_rx_queue_setup|rte_eth_tx_queue_setup|rte_eth_stats_get|rte_eth_stats_reset";
+
+const TYPES: &str = "dpdk_sys_.*|rte_mbuf|rte_mempool|rte_ether_addr|rte_eth_conf|rte_eth_dev_info|rte_eth_rxconf\
+    |rte_eth_txconf|rte_eth_rss_conf|rte_eth_stats|cookie_io_functions_t";
+
+const CONSTANTS: &str = "DPDK_SYS_.*|RTE_MAX_LCORE|RTE_MAX_ETHPORTS|RTE_PKTMBUF_HEADROOM|RTE_MBUF_PRIV_ALIGN\
+    |RTE_MEMPOOL_CACHE_MAX_SIZE|RTE_MBUF_DEFAULT_BUF_SIZE|RTE_DEV_NAME_MAX_LEN|RTE_VER_.*|RTE_LOG_[A-Z]+\
+    |LCORE_ID_ANY|SOCKET_ID_ANY";
+
+/// The same for every thing that is missing: whoever misses one, often misses them all.
+const INSTALL: &str = "install them with: apt-get install libdpdk-dev libclang-14-dev clang pkg-config \
+    (libclang-dev where your release has another LLVM)";
+
+fn main() -> ExitCode {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=wrapper.h");
+    println!("cargo::rerun-if-changed=shim.c");
+    for variable in ["LIBCLANG_PATH", "LLVM_CONFIG_PATH", "PKG_CONFIG", "CC"] {
+        println!("cargo::rerun-if-env-changed={variable}");
+    }
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            println!("cargo::error={sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> Result<(), String> {
+    let out =
+        PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this build script by cargo")?);
+    let dpdk = find_dpdk()?;
+    check_version(&dpdk.version)?;
+    find_libclang()?;
+    generate_bindings(&dpdk, &out)?;
+    compile_shim(&dpdk)?;
+    // After the shim, which needs them.
+    for path in &dpdk.link_paths {
+        println!("cargo::rustc-link-search=native={}", path.display());
+    }
+    // All of DPDK's, as pkg-config says: which library holds a function differs between releases, and the
+    // linker leaves out what is not needed. Drivers are no part of this: EAL loads them at run time.
+    for library in dpdk.libraries.iter().filter(|name| name.starts_with("rte_")) {
+        println!("cargo::rustc-link-lib=dylib={library}");
+    }
+    Ok(())
+}
+
+struct Dpdk {
+    version: String,
+    link_paths: Vec<PathBuf>,
+    libraries: Vec<String>,
+    /// As pkg-config prints them. They carry `-include rte_config.h` and the CPU that DPDK was built for,
+    /// which the `pkg-config` crate drops.
+    cflags: Vec<String>,
+}
+
+fn find_dpdk() -> Result<Dpdk, String> {
+    let library = pkg_config::Config::new().cargo_metadata(false).probe("libdpdk").map_err(|error| match error {
+        pkg_config::Error::Command { .. } => {
+            format!("pkg-config, which finds DPDK, cannot be run: with the other packages of this build, {INSTALL}")
+        }
+        _ => format!(
+            "pkg-config does not find DPDK (libdpdk, {}.{:02} or newer): with what its bindings need, {INSTALL}; \
+             for a DPDK in a place of its own set PKG_CONFIG_PATH to the directory of its libdpdk.pc",
+            FIRST.0, FIRST.1
+        ),
+    })?;
+    let program = env::var_os("PKG_CONFIG").unwrap_or_else(|| "pkg-config".into());
+    let output = Command::new(&program)
+        .args(["--cflags", "libdpdk"])
+        .output()
+        .map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+    let cflags = String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect();
+    Ok(Dpdk { version: library.version, link_paths: library.link_paths, libraries: library.libs, cflags })
+}
+
+fn check_version(version: &str) -> Result<(), String> {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>());
+    let (Some(Ok(year)), Some(Ok(month))) = (parts.next(), parts.next()) else {
+        return Err(format!("cannot make sense of the version of DPDK that pkg-config names: {version}"));
+    };
+    if (year, month) < FIRST {
+        return Err(format!(
+            "DPDK {version} is too old: {}.{:02} or newer is needed (Debian 12 has it: libdpdk-dev)",
+            FIRST.0, FIRST.1
+        ));
+    }
+    if (year, month) > LAST {
+        println!(
+            "cargo::warning=DPDK {version} is newer than {}.{:02}, the last release dpdk-sys is known to fit: run \
+             `cargo test -p dpdk-sys`, which compares what the director assumes of it",
+            LAST.0, LAST.1
+        );
+    }
+    Ok(())
+}
+
+/// bindgen panics where it cannot load libclang, so it is asked for first. Panics become the sentence.
+fn find_libclang() -> Result<(), String> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let found = std::panic::catch_unwind(bindgen::clang_version);
+    std::panic::set_hook(hook);
+    found.map(|_| ()).map_err(|_| {
+        let path = env::var("LIBCLANG_PATH").map(|p| format!(" (LIBCLANG_PATH is {p})")).unwrap_or_default();
+        format!(
+            "libclang, which reads DPDK's headers, cannot be loaded{path}: with what belongs to it, {INSTALL}"
+        )
+    })
+}
+
+fn generate_bindings(dpdk: &Dpdk, out: &Path) -> Result<(), String> {
+    bindgen::Builder::default()
+        .header("wrapper.h")
+        .clang_args(&dpdk.cflags)
+        .clang_arg("-D_GNU_SOURCE")
+        .use_core()
+        .allowlist_recursively(true)
+        .allowlist_function(FUNCTIONS)
+        .allowlist_type(TYPES)
+        .allowlist_var(CONSTANTS)
+        // Reached through pointers only: fields by offset (DPDK_SYS_MBUF_*), the rest by DPDK's own functions.
+        .opaque_type("rte_mbuf|rte_mempool|rte_device|rte_mempool_.*")
+        .blocklist_type("_IO_FILE|FILE")
+        .raw_line("/// `FILE` of stdio, reached through pointers only.\n#[repr(C)]\npub struct FILE {\n    opaque: [u8; 0],\n}")
+        .default_enum_style(bindgen::EnumVariation::Consts)
+        .prepend_enum_name(false)
+        .derive_default(true)
+        .derive_debug(false)
+        .layout_tests(false)
+        .generate_comments(false)
+        .generate()
+        .map_err(|error| {
+            let first = error.to_string().lines().next().unwrap_or_default().to_owned();
+            format!("clang cannot read DPDK's headers ({first}): if headers of the compiler are missing, {INSTALL}")
+        })?
+        .write_to_file(out.join("bindings.rs"))
+        .map_err(|error| format!("cannot write the bindings to {}: {error}", out.display()))
+}
+
+fn compile_shim(dpdk: &Dpdk) -> Result<(), String> {
+    let mut shim = cc::Build::new();
+    shim.file("shim.c").include(".").define("_GNU_SOURCE", None).opt_level(3).warnings(false);
+    for flag in &dpdk.cflags {
+        shim.flag(flag);
+    }
+    shim.cargo_warnings(false).try_compile("dpdk_sys_shim").map_err(|error| {
+        let said = error.to_string();
+        let _ = fs::write(PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("shim.log"), &said);
+        let first = said.lines().next().unwrap_or_default();
+        format!(
+            "the C compiler cannot compile dpdk-sys/shim.c ({first}): is one installed (apt-get install gcc)?"
+        )
+    })
+}
