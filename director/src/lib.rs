@@ -10,6 +10,8 @@
 //! ```
 #![deny(unsafe_code)]
 
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
 pub mod id;
 pub mod kernel;
 pub mod nexthop;

@@ -1,0 +1,70 @@
+//! DPDK as the director uses it: the only room that names `dpdk_sys`.
+//!
+//! ```text
+//! Eal::init -> MbufPool::new -> Port::open -> take_rx_queue, take_tx_queue -> Eal::launch
+//!    the lcore:  RxQueue::rx_burst -> Burst -> (the core) -> TxBuffer::push, flush
+//! ```
+//!
+//! Every handle keeps what it stands on alive: a queue its port, a port its pool, all of them EAL. A port
+//! is stopped and closed when its last handle goes, EAL is cleaned up after the last of all.
+//!
+//! # EAL's arguments, and why
+//!
+//! The defaults run on a machine without a NIC and without hugepages, and leave nothing behind.
+//!
+//! | argument | when | why |
+//! | --- | --- | --- |
+//! | `--lcores 0@(0-1),1@1` | always | the main lcore floats over every CPU we may run on, a worker is pinned to its own. Several workers may name one CPU: slower, and good enough for a lab |
+//! | `--in-memory` | with hugepages | no files in a hugetlbfs, none to clean up after a crash, no mount needed |
+//! | `--no-huge -m N` | without | EAL takes N MB of ordinary memory, once |
+//! | `--no-shconf` | without hugepages | as `--in-memory`, which DPDK refuses together with `--no-huge`: no shared configuration, no lock of an earlier run, so that a second start works at once |
+//! | `--no-telemetry` | always | no socket in the runtime directory, no thread; the director has metrics of its own |
+//! | `--file-prefix director` | always | the runtime directory, which EAL makes even when nothing is put into it; removed at exit. Nothing in it is shared, so that several directors may run at once |
+//! | `--no-pci` | no port is a PCI device | EAL touches no NIC |
+//! | `-a ADDRESS` | else, once per port | only these: EAL would take every device that is bound to vfio |
+//! | `--iova-mode=va` | no port is a PCI device | needs no physical addresses, hence no special rights; with PCI, EAL chooses |
+//!
+//! What the configuration adds (`eal_args`) comes last. Virtual devices are no arguments: [`Port::open`] adds
+//! each of them later, so that a failure names its port. DPDK's log goes to `tracing` (target `dpdk`).
+//!
+//! # What the virtual devices do when theirs is missing
+//!
+//! Found by trying with DPDK 22.11; [`DpdkError`] says it in words. EAL alone gives no more than -1, the
+//! reason is in the driver's log.
+//!
+//! | device | missing | DPDK |
+//! | --- | --- | --- |
+//! | `net_af_packet` | interface | fails when added: `ioctl failed (SIOCGIFINDEX):No such device` |
+//! | `net_af_xdp` | interface | fails when added: `Failed to get interface info` |
+//! | `net_pcap` | file to read | fails when added: `Couldn't open X: X: No such file or directory` |
+//! | `net_pcap` | directory to write to | fails when added: `Couldn't open X for writing.` |
+//! | `net_tap` | rights, `/dev/net/tun` | fails when added: `Unable to set TUNSETIFF`, `Unable to open /dev/net/tun` |
+//! | `net_tap` | interface | makes it, and takes it away when closed |
+//! | `net_ring`, `net_null` | | nothing can be missing |
+#![allow(unsafe_code)]
+
+mod burst;
+mod clock;
+mod device;
+mod eal;
+mod error;
+mod explain;
+mod launch;
+mod log;
+mod mbuf;
+mod mempool;
+mod port;
+mod queue;
+mod rss;
+
+pub use burst::{BURST, Burst, Drain};
+pub use clock::{tsc, tsc_hz};
+pub use device::is_pci;
+pub use eal::{Eal, EalOptions, Hugepages};
+pub use error::DpdkError;
+pub use launch::{Running, ThreadRegistration, WorkerPanic, register_thread};
+pub use mbuf::{HEADROOM, Mbuf};
+pub use mempool::{MbufPool, PoolConfig};
+pub use port::{Port, PortConfig, PortLink, PortStats};
+pub use queue::{RxQueue, TxBuffer, TxQueue};
+pub use rss::Rss;
