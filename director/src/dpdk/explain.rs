@@ -29,30 +29,51 @@ fn has(lines: &[String], words: &[&str]) -> bool {
     line(lines, words).is_some()
 }
 
-/// What DPDK said, where no rule knows better. The first lines are the nearest to the cause.
-fn as_said(lines: &[String], errno: i32) -> Explained {
-    let why = match lines {
-        [] => error_text(errno),
-        lines => lines.iter().take(3).cloned().collect::<Vec<_>>().join(" / "),
-    };
-    Explained { why, remedy: None }
+/// Lines that follow every failure and tell nothing of its cause.
+const EMPTY_WORDS: [&str; 5] = [
+    "Driver cannot attach the device",
+    "Failed to attach device on primary process",
+    "Invalid 'command line' arguments",
+    "Failed to send start req to secondary",
+    "already stopped",
+];
+
+/// Those that tell something, without the C function that said it.
+fn telling(lines: &[String]) -> impl Iterator<Item = &str> {
+    let telling = lines.iter().filter(|line| !EMPTY_WORDS.iter().any(|words| line.contains(words)));
+    telling.map(|line| match line.split_once("(): ") {
+        Some((function, said)) if !function.contains(' ') => said,
+        _ => line,
+    })
 }
 
-/// Adds to an error what DPDK logged meanwhile.
+/// What DPDK said, where no rule knows better. The first lines are the nearest to the cause.
+fn as_said(lines: &[String], errno: i32) -> Explained {
+    let mut why = telling(lines).take(3).collect::<Vec<_>>().join(" / ");
+    if why.is_empty() {
+        why = error_text(errno);
+    }
+    Explained::new(why, "DPDK's log may tell more: run the director with --log dpdk=debug")
+}
+
+/// Adds to an error of DPDK what it logged meanwhile. The director's own errors have a remedy already.
 pub(super) fn with_log(error: DpdkError, lines: &[String]) -> DpdkError {
-    let said = as_said(lines, error.errno());
-    let why = if lines.is_empty() || error.errno() == 0 {
-        error.why().to_owned()
-    } else {
-        format!("{} ({})", error.why(), said.why)
+    if error.remedy_text().is_some() && error.errno() == 0 {
+        return error;
+    }
+    let said = telling(lines).take(3).collect::<Vec<_>>().join(" / ");
+    let why = match said.is_empty() {
+        true => error.why().to_owned(),
+        false => format!("{} ({said})", error.why()),
     };
-    let remedy = error.remedy_text().map(str::to_owned).or_else(|| match error.errno() {
+    let remedy = match error.errno() {
+        _ if error.remedy_text().is_some() => error.remedy_text().map(str::to_owned),
         libc::ENOMEM => {
-            Some("raise mbufs and memory_mb in [dpdk], or lower rx_descriptors of the port".to_owned())
+            Some("raise mbufs and memory_mb in [dpdk], or lower the port's descriptors".to_owned())
         }
         libc::EPERM | libc::EACCES => Some("run the director as root".to_owned()),
-        _ => None,
-    });
+        errno => as_said(lines, errno).remedy,
+    };
     DpdkError::explained(error.what(), error.errno(), Explained { why, remedy })
 }
 
@@ -61,7 +82,7 @@ pub(super) fn device(device: &str, lines: &[String], errno: i32) -> Explained {
     if is_pci(device) {
         return pci(name(device), lines, errno, Path::new("/sys/bus/pci/devices"));
     }
-    if has(lines, &["failed to parse device"]) {
+    if has(lines, &["failed to parse device"]) || has(lines, &["Cannot find device"]) {
         return Explained::new(
             format!("DPDK has no driver for {}", name(device)),
             "check the spelling (net_tap0, net_af_packet0, net_pcap0, net_ring0, net_null0, or a PCI address like \
@@ -75,7 +96,7 @@ pub(super) fn device(device: &str, lines: &[String], errno: i32) -> Explained {
         _ => None,
     };
     explained.unwrap_or_else(|| {
-        if has(lines, &["Device or resource busy"]) {
+        if has(lines, &["Device or resource busy"]) || errno == libc::EBUSY {
             return Explained::new(
                 "the device is in use",
                 "stop the program that has it, or name another one",
@@ -84,6 +105,9 @@ pub(super) fn device(device: &str, lines: &[String], errno: i32) -> Explained {
         let mut explained = as_said(lines, errno);
         if errno == libc::ENOMEM {
             explained.remedy = Some("raise memory_mb in [dpdk]".to_owned());
+        } else if telling(lines).next().is_none() {
+            explained.why = format!("{} does not accept the device string", driver(device));
+            explained.remedy = Some("check the arguments after its name, and their spelling".to_owned());
         }
         explained
     })
@@ -96,10 +120,7 @@ fn kernel_interface(device: &str, lines: &[String]) -> Option<Explained> {
             format!("write device = \"{},iface=NAME\"", name(device)),
         ));
     };
-    if has(lines, &["SIOCGIFINDEX"])
-        || has(lines, &["Failed to get interface info"])
-        || has(lines, &["No such device"])
-    {
+    if has(lines, &["SIOCGIFINDEX"]) || !interface_exists(iface) {
         return Some(Explained::new(
             format!("there is no interface {iface} in this network namespace"),
             "correct iface, or make it first (ip link shows those there are)",
@@ -118,6 +139,13 @@ fn kernel_interface(device: &str, lines: &[String]) -> Option<Explained> {
         ));
     }
     None
+}
+
+fn interface_exists(name: &str) -> bool {
+    std::ffi::CString::new(name).is_ok_and(|name| {
+        // SAFETY: reads a C string.
+        unsafe { libc::if_nametoindex(name.as_ptr()) != 0 }
+    })
 }
 
 fn tap(device: &str, lines: &[String]) -> Option<Explained> {
@@ -144,6 +172,12 @@ fn tap(device: &str, lines: &[String]) -> Option<Explained> {
         return Some(Explained::new(
             format!("{iface} exists and is no multi-queue tap interface, or the name is not allowed"),
             "remove it (ip link del), or name another iface: net_tap makes its own",
+        ));
+    }
+    if has(lines, &["invalid", "interface name"]) {
+        return Some(Explained::new(
+            format!("{iface} cannot be the name of an interface"),
+            "use at most 15 bytes",
         ));
     }
     if has(lines, &["failed to get", "if_index"]) {
@@ -236,8 +270,9 @@ pub(super) fn eal(lines: &[String], errno: i32, options: &EalOptions) -> Explain
         return Explained { why: as_said(lines, errno).why, remedy: Some(remedy.to_owned()) };
     }
     if !options.extra_args.is_empty() && (lines.is_empty() || errno == libc::EINVAL) {
+        let said = telling(lines).map(|line| format!(": {line}")).next().unwrap_or_default();
         return Explained::new(
-            format!("EAL does not accept its arguments, {} among them", options.extra_args.join(" ")),
+            format!("EAL does not accept its arguments, {} among them{said}", options.extra_args.join(" ")),
             "correct eal_args in [dpdk] (dpdk-testpmd --help lists what EAL takes)",
         );
     }
@@ -256,4 +291,82 @@ pub(super) fn more_tx_queues(driver: &str, needed: u16) -> String {
         _ => return "name fewer cpus in [lcores], or use another device".to_owned(),
     };
     format!("{more}, or name fewer cpus in [lcores]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &[&str]) -> Vec<String> {
+        text.iter().map(|line| (*line).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_right_that_is_missing_is_named() {
+        let packet = lines(&["rte_pmd_init_internals(): Could not open AF_PACKET socket"]);
+        let explained = device("net_af_packet0,iface=lo", &packet, 0);
+        assert_eq!(explained.why, "no right to open a socket on lo");
+        let tap = lines(&[
+            "tun_alloc(): Unable to set TUNSETIFF for dtap0: Operation not permitted",
+            "EAL: Driver cannot attach the device (net_tap0)",
+        ]);
+        let explained = device("net_tap0,iface=dtap0", &tap, 0);
+        assert_eq!(explained.why, "no right to make dtap0");
+        let tun = lines(&["tun_alloc(): Unable to open /dev/net/tun interface"]);
+        assert_eq!(device("net_tap0", &tun, 0).why, "/dev/net/tun cannot be opened");
+    }
+
+    #[test]
+    fn a_device_in_use_is_named() {
+        let tap = lines(&["tun_alloc(): Unable to set TUNSETIFF for dtap0: Device or resource busy"]);
+        assert_eq!(device("net_tap0,iface=dtap0", &tap, 0).why, "dtap0 is in use by another process");
+        assert_eq!(device("net_memif0", &[], libc::EBUSY).why, "the device is in use");
+    }
+
+    #[test]
+    fn what_no_rule_knows_is_said_without_empty_words() {
+        let said = lines(&[
+            "vhost_user_setup(): connect error, Connection refused",
+            "EAL: Driver cannot attach the device (net_virtio_user0)",
+            "EAL: Failed to attach device on primary process",
+        ]);
+        let explained = device("net_virtio_user0,path=/x", &said, 1);
+        assert_eq!(explained.why, "connect error, Connection refused");
+        let explained = device("net_null0,a=b", &said[1..], 22);
+        assert_eq!(explained.why, "net_null does not accept the device string");
+    }
+
+    #[test]
+    fn a_pci_device_is_looked_up_where_the_kernel_lists_it() {
+        let devices = tempfile::tempdir().unwrap();
+        let address = "0000:03:00.0";
+        let explain = || pci("03:00.0", &[], 19, devices.path());
+        assert_eq!(explain().why, "there is no PCI device 0000:03:00.0");
+        std::fs::create_dir(devices.path().join(address)).unwrap();
+        assert_eq!(explain().why, "0000:03:00.0 is bound to no driver, not to vfio-pci");
+        let driver = devices.path().join(address).join("driver");
+        std::os::unix::fs::symlink("/sys/bus/pci/drivers/ixgbe", &driver).unwrap();
+        assert_eq!(explain().why, "0000:03:00.0 is bound to ixgbe, not to vfio-pci");
+        std::fs::remove_file(&driver).unwrap();
+        std::os::unix::fs::symlink("/sys/bus/pci/drivers/vfio-pci", &driver).unwrap();
+        assert!(explain().remedy.unwrap().contains("IOMMU group"));
+    }
+
+    #[test]
+    fn eal_without_memory_says_so_by_the_kind_of_memory() {
+        let said = lines(&["EAL: eal_legacy_hugepage_init: mmap() failed: Cannot allocate memory"]);
+        let no = EalOptions { hugepages: Hugepages::No, ..Default::default() };
+        assert!(eal(&said, 12, &no).remedy.unwrap().contains("lower memory_mb"));
+        assert!(eal(&said, 12, &EalOptions::default()).remedy.unwrap().contains("vm.nr_hugepages"));
+    }
+
+    #[test]
+    fn the_log_is_added_to_an_error_of_dpdk_and_not_to_ours() {
+        let said = lines(&["xsk_configure(): Failed to create xsk socket."]);
+        let error = with_log(DpdkError::of_code("port 1 (x): doing", -22), &said);
+        assert_eq!(error.why(), "Invalid argument (Failed to create xsk socket.)");
+        assert!(error.remedy_text().is_some());
+        let ours = DpdkError::new("port 1 (x)", "too few", "use more");
+        assert_eq!(with_log(ours.clone(), &said), ours);
+    }
 }

@@ -43,6 +43,7 @@
 //! | `net_ring`, `net_null` | | nothing can be missing |
 #![allow(unsafe_code)]
 
+mod af_packet;
 mod burst;
 mod clock;
 mod device;

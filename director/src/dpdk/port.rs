@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info, rte_eth_stats, rte_ether_addr};
 
+use super::af_packet::Descriptors;
 use super::eal::Eal;
 use super::error::{DpdkError, error_number};
 use super::mempool::MbufPool;
@@ -30,7 +31,8 @@ pub struct PortConfig {
     pub tx_descriptors: u16,
     /// The largest IP packet, in bytes.
     pub mtu: u16,
-    /// Receive frames for any address.
+    /// Receive frames for any address. Where the director speaks under the port's own address (net_af_packet,
+    /// net_af_xdp) there is no need to.
     pub promiscuous: bool,
     /// NUMA node for the memory of the queues; the device's own where `None`.
     pub socket: Option<u32>,
@@ -297,6 +299,7 @@ impl Device {
             ));
         }
         if find(&c_name).is_none() {
+            let before = (device::driver(string) == "net_af_packet").then(Descriptors::now);
             let (code, lines) = log::capture(|| {
                 // SAFETY: EAL runs, and the string is copied.
                 let code = unsafe { dpdk_sys::rte_dev_probe(devargs.as_ptr()) };
@@ -304,6 +307,9 @@ impl Device {
             });
             if let Err(errno) = code {
                 return Err(DpdkError::explained(what, errno, explain::device(string, &lines, errno)));
+            }
+            if before.is_some_and(|before| !before.new_sockets_leave_out_what_is_sent()) {
+                tracing::warn!("{what}: what this host sends on the interface comes in as well");
             }
         }
         let Some(port) = find(&c_name) else {
@@ -355,6 +361,11 @@ impl Drop for Device {
         let mut open = open_devices();
         let info = self.info();
         let ((), lines) = log::capture(|| {
+            if keeps_interface(device::driver(&self.string)) {
+                // The kernel's interface outlives the port, and net_af_packet set a flag of it.
+                // SAFETY: the port is valid; where it is not promiscuous this does nothing.
+                unsafe { dpdk_sys::rte_eth_promiscuous_disable(self.port) };
+            }
             // SAFETY: the port is valid, and its queues are gone. One that is stopped is left as it is.
             unsafe { dpdk_sys::rte_eth_dev_stop(self.port) };
             // SAFETY: stopped.
