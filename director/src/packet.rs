@@ -15,6 +15,12 @@ pub trait PacketBuf {
 
     /// Cuts the frame to its first `len` bytes. A `len` not below its length changes nothing.
     fn truncate(&mut self, len: usize);
+
+    /// False where [`PacketBuf::bytes`] is only the first part of the frame.
+    #[inline]
+    fn is_whole(&self) -> bool {
+        true
+    }
 }
 
 /// Where the slow path gets packets to fill from.

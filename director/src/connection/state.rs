@@ -61,6 +61,11 @@ impl State {
         matches!(self, State::Established | State::SynSent | State::SynRecv | State::SynAck)
     }
 
+    /// The state of this name, in any case.
+    pub fn by_name(name: &str) -> Option<State> {
+        Self::TCP.into_iter().chain([State::Udp]).find(|state| state.name().eq_ignore_ascii_case(name))
+    }
+
     /// The name that `ipvsadm -Lnc` shows.
     pub fn name(self) -> &'static str {
         match self {

@@ -184,6 +184,11 @@ impl PacketBuf for Mbuf {
         self.set(dpdk_sys::DPDK_SYS_MBUF_DATA_LEN, len);
         self.set(dpdk_sys::DPDK_SYS_MBUF_PKT_LEN, u32::from(len));
     }
+
+    #[inline]
+    fn is_whole(&self) -> bool {
+        self.is_contiguous()
+    }
 }
 
 impl fmt::Debug for Mbuf {

@@ -67,5 +67,5 @@ pub use launch::{Running, ThreadRegistration, WorkerPanic, register_thread};
 pub use mbuf::{HEADROOM, Mbuf};
 pub use mempool::{MbufPool, PoolConfig};
 pub use port::{Port, PortConfig, PortLink, PortStats};
-pub use queue::{RxQueue, TxBuffer, TxQueue};
+pub use queue::{PortQueues, RxQueue, TxBuffer, TxQueue};
 pub use rss::Rss;

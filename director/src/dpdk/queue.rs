@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::burst::{BURST, Burst, as_pointers};
 use super::mbuf::Mbuf;
 use super::port::Device;
+use crate::lcore::QueuePair;
 
 /// A receive queue. Keeps its port open.
 pub struct RxQueue {
@@ -46,6 +47,23 @@ impl RxQueue {
         // SAFETY: DPDK filled that many and handed them over.
         unsafe { burst.grow(received) };
         received
+    }
+}
+
+impl RxQueue {
+    /// Appends what is there to `into`, within its capacity and at most a burst. One call into C.
+    #[inline]
+    fn receive_into(&mut self, into: &mut Vec<Mbuf>) {
+        let spare = into.spare_capacity_mut();
+        let room = spare.len().min(BURST) as u16;
+        // SAFETY: the port is started, the queue is set up and nobody else polls it; there is room for as
+        // many pointers, which is what `Mbuf`s are.
+        let received = unsafe {
+            dpdk_sys::dpdk_sys_eth_rx_burst(self.port, self.queue, spare.as_mut_ptr().cast(), room)
+        };
+        let len = into.len() + usize::from(received);
+        // SAFETY: DPDK filled that many behind the old length and handed them over.
+        unsafe { into.set_len(len) };
     }
 }
 
@@ -92,6 +110,64 @@ impl TxQueue {
         // SAFETY: DPDK took over the first `sent`.
         unsafe { burst.forget_front(sent) };
         sent
+    }
+}
+
+impl TxQueue {
+    /// Sends packets from the front of `from`, at most a burst, and removes what was sent. One call into C.
+    #[inline]
+    fn send_from(&mut self, from: &mut Vec<Mbuf>) -> usize {
+        let count = from.len().min(BURST);
+        // SAFETY: the port is started, the queue is set up and nobody else sends on it; the pointers are of
+        // mbufs that we own.
+        let sent = unsafe {
+            dpdk_sys::dpdk_sys_eth_tx_burst(self.port, self.queue, from.as_mut_ptr().cast(), count as u16)
+        };
+        let sent = usize::from(sent).min(count);
+        let left = from.len() - sent;
+        // SAFETY: DPDK took over the first `sent`; what is left moves to the front, within the allocation.
+        unsafe { std::ptr::copy(from.as_ptr().add(sent), from.as_mut_ptr(), left) };
+        // SAFETY: as many are at the front now; those behind were moved or handed over.
+        unsafe { from.set_len(left) };
+        sent
+    }
+}
+
+/// The queues of one port that one lcore uses: receive queues (more than one where the driver made more
+/// than there are lcores), and a transmit queue.
+pub struct PortQueues {
+    rx: Vec<RxQueue>,
+    tx: TxQueue,
+    /// The receive queue whose turn it is.
+    turn: usize,
+}
+
+impl PortQueues {
+    /// `rx` may be empty where other lcores poll all receive queues that there are.
+    #[must_use]
+    pub fn new(rx: Vec<RxQueue>, tx: TxQueue) -> Self {
+        Self { rx, tx, turn: 0 }
+    }
+}
+
+impl QueuePair for PortQueues {
+    type Packet = Mbuf;
+
+    #[inline]
+    fn receive(&mut self, into: &mut Vec<Mbuf>) {
+        // One queue at a time: each gets a whole burst, and none starves behind a full one.
+        if let Some(queue) = self.rx.get_mut(self.turn) {
+            queue.receive_into(into);
+            self.turn += 1;
+        }
+        if self.turn >= self.rx.len() {
+            self.turn = 0;
+        }
+    }
+
+    #[inline]
+    fn transmit(&mut self, from: &mut Vec<Mbuf>) -> usize {
+        if from.is_empty() { 0 } else { self.tx.send_from(from) }
     }
 }
 

@@ -14,10 +14,14 @@ use control::model::{ForwardingMethod, Protocol, Service};
 #[derive(Debug, thiserror::Error)]
 pub enum IngressError {
     /// The program `nft` is not there.
-    #[error("cannot run nft, which keeps the kernel from answering for virtual services: {0}: install the package nftables")]
+    #[error(
+        "cannot run nft, which keeps the kernel from answering for virtual services: {0}: install the package nftables"
+    )]
     NoNft(std::io::Error),
     /// It refused.
-    #[error("nft refused the rules that keep the kernel from answering for virtual services: {0}: does this kernel have CONFIG_NF_TABLES_NETDEV?")]
+    #[error(
+        "nft refused the rules that keep the kernel from answering for virtual services: {0}: does this kernel have CONFIG_NF_TABLES_NETDEV?"
+    )]
     Refused(String),
 }
 
@@ -38,7 +42,8 @@ impl IngressGuard {
     /// # Errors
     /// `nft` is missing or refuses.
     pub fn new(interfaces: Vec<String>) -> Result<IngressGuard, IngressError> {
-        let table = format!("director_{}", interfaces.join("_").replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
+        let table =
+            format!("director_{}", interfaces.join("_").replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
         let guard = IngressGuard { table, interfaces, current: Endpoints::default() };
         guard.apply()?;
         Ok(guard)
@@ -69,13 +74,16 @@ impl IngressGuard {
     /// The whole table, in one transaction: whoever reads it sees the old one or the new one.
     fn script(&self) -> String {
         let table = &self.table;
-        let mut script = format!("add table netdev {table}\ndelete table netdev {table}\nadd table netdev {table}\n");
+        let mut script =
+            format!("add table netdev {table}\ndelete table netdev {table}\nadd table netdev {table}\n");
         for (n, interface) in self.interfaces.iter().enumerate() {
             let _ = writeln!(
                 script,
                 "add chain netdev {table} in{n} {{ type filter hook ingress device \"{interface}\" priority 0; policy accept; }}"
             );
-            for (direction, side, endpoints) in [("daddr", "dport", &self.current.0), ("saddr", "sport", &self.current.1)] {
+            for (direction, side, endpoints) in
+                [("daddr", "dport", &self.current.0), ("saddr", "sport", &self.current.1)]
+            {
                 for (family, is_v4) in [("ip", true), ("ip6", false)] {
                     let elements: Vec<String> = endpoints
                         .iter()

@@ -6,7 +6,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
@@ -39,7 +38,7 @@ impl Mirror {
     /// The name belongs to another kind of interface, another process holds the TAP, rights or
     /// `/dev/net/tun` are missing.
     pub fn open(name: &str, mtu: u16, mac: Option<MacAddr>) -> Result<Mirror, MirrorError> {
-        let existed = Path::new("/sys/class/net").join(name).exists();
+        let existed = super::interface(name).is_some();
         let failed = |error: &io::Error| explain(name, existed, error);
         let mut builder = DeviceBuilder::new().name(name).layer(Layer::L2).mtu(mtu).enable(true);
         if let Some(MacAddr(mac)) = mac {
@@ -103,9 +102,10 @@ fn explain(name: &str, existed: bool, error: &io::Error) -> MirrorError {
         Some(libc::EPERM | libc::EACCES) => {
             ("no permission".to_owned(), "run the director as root or with CAP_NET_ADMIN")
         }
-        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
-            ("/dev/net/tun is missing".to_owned(), "load the kernel module tun, or pass the device into the container")
-        }
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => (
+            "/dev/net/tun is missing".to_owned(),
+            "load the kernel module tun, or pass the device into the container",
+        ),
         _ => (error.to_string(), "see whether `ip tuntap add` can make it by hand"),
     };
     MirrorError { name: name.to_owned(), reason, remedy: remedy.to_owned() }

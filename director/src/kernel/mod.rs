@@ -6,3 +6,13 @@ pub mod ingress;
 pub mod mirror;
 pub mod netlink;
 pub mod slow_path;
+
+use crate::id::IfIndex;
+
+/// The index of an interface of this network namespace. (Not from sysfs, which shows the namespace in
+/// which it was mounted.)
+pub fn interface(name: &str) -> Option<IfIndex> {
+    use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+    let any = socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
+    netdevice::name_to_index(any, name).ok().map(IfIndex)
+}

@@ -95,7 +95,9 @@ impl Netlink {
                             news
                         });
                     }
-                    Err(error) => tracing::warn!(%error, "cannot read the kernel's tables; the last view stays"),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot read the kernel's tables; the last view stays")
+                    }
                 }
             }
         });
@@ -137,7 +139,8 @@ async fn dump(handle: &Handle) -> Result<KernelView, NetlinkError> {
     let mut view = KernelView::default();
     let mut links = handle.link().get().execute();
     while let Some(message) = links.try_next().await? {
-        let mut link = Link { name: String::new(), mac: None, mtu: 0, up: message.header.flags.contains(LinkFlags::Up) };
+        let mut link =
+            Link { name: String::new(), mac: None, mtu: 0, up: message.header.flags.contains(LinkFlags::Up) };
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
@@ -167,7 +170,10 @@ async fn dump(handle: &Handle) -> Result<KernelView, NetlinkError> {
             });
         }
     }
-    for wanted in [RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(), RouteMessageBuilder::<std::net::Ipv6Addr>::new().build()] {
+    for wanted in [
+        RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
+        RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
+    ] {
         let mut routes = handle.route().get(wanted).execute();
         while let Some(message) = routes.try_next().await? {
             view.routes.extend(route_of(&message));
@@ -193,7 +199,8 @@ fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
 /// A unicast route of the main table; of several next hops the first.
 fn route_of(message: &RouteMessage) -> Option<Route> {
     let mut table = u32::from(message.header.table);
-    let (mut network, mut link, mut gateway, mut source, mut metric, mut mtu) = (None, None, None, None, 0, None);
+    let (mut network, mut link, mut gateway, mut source, mut metric, mut mtu) =
+        (None, None, None, None, 0, None);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Table(id) => table = *id,
@@ -203,7 +210,9 @@ fn route_of(message: &RouteMessage) -> Option<Route> {
             RouteAttribute::PrefSource(ip) => source = ip_of(ip),
             RouteAttribute::Priority(priority) => metric = *priority,
             RouteAttribute::Metrics(metrics) => {
-                mtu = metrics.iter().find_map(|m| if let RouteMetric::Mtu(mtu) = m { Some(*mtu) } else { None });
+                mtu = metrics
+                    .iter()
+                    .find_map(|m| if let RouteMetric::Mtu(mtu) = m { Some(*mtu) } else { None });
             }
             RouteAttribute::MultiPath(hops) => {
                 let first = hops.first()?;

@@ -85,7 +85,12 @@ impl Pipeline {
         debug_assert!(packets.len() <= MAX_BURST);
         let mut flows: [Option<Flow>; MAX_BURST] = [None; MAX_BURST];
         for (packet, (flow, verdict)) in packets.iter().zip(flows.iter_mut().zip(verdicts.iter_mut())) {
-            match self.classify(snapshot, arrival, packet.bytes()) {
+            let classified = if packet.is_whole() {
+                self.classify(snapshot, arrival, packet.bytes())
+            } else {
+                Err(Verdict::drop(Reason::Scattered))
+            };
+            match classified {
                 Ok(found) => {
                     self.table.prefetch_bucket(found.hash);
                     *flow = Some(found);
