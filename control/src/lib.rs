@@ -2,4 +2,6 @@
 //! protocol with its server and client, and `directorctl`. Knows nothing of DPDK.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod model;
+pub mod protocol;

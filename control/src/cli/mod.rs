@@ -1,0 +1,1 @@
+//! `directorctl`: commands, their arguments and their output.

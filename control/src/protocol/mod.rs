@@ -1,0 +1,26 @@
+//! The control protocol: one JSON object per line over a Unix socket, its server and its client.
+//!
+//! `docs/protocol.md` describes it for people who write their own client.
+
+mod bind;
+mod client;
+mod codec;
+mod connection;
+mod latency;
+mod reply;
+mod request;
+mod server;
+
+pub use bind::BindError;
+pub use client::{Client, ClientError, DEFAULT_SOCKET, DEFAULT_TIMEOUT};
+pub use codec::{
+    BadReply, Envelope, Framer, LineTooLong, MAX_REPLY_LINE, MAX_REQUEST_LINE, PROTOCOL_VERSION, Rejected,
+    ReplyLine, decode_reply, decode_request, encode_reply, encode_request,
+};
+pub use latency::LatencySummary;
+pub use reply::{
+    ConnectionList, ConnectionStatus, Counters, Done, Latency, LcoreStats, PortStats, Refusal, Reply,
+    ServerStatus, ServiceList, ServiceStatus, Stats, Version,
+};
+pub use request::{ConnectionFilter, DEFAULT_PAGE, MAX_PAGE, Request};
+pub use server::{Handler, Limits, Peer, Server, may_change};

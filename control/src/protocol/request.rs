@@ -1,0 +1,229 @@
+//! What a client may ask of a running director.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::model::{ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, Weight};
+
+/// Connections in one page of `connection.list` when the request names no limit.
+pub const DEFAULT_PAGE: u32 = 1_000;
+
+/// Most connections in one page; a director answers a larger `limit` with this many.
+pub const MAX_PAGE: u32 = 10_000;
+
+/// One request. In JSON the variant is the value of `"request"`; the fields stand beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", deny_unknown_fields)]
+pub enum Request {
+    /// Adds a virtual service without real servers. Precondition: no service has this key, and there is room for one.
+    #[serde(rename = "service.add")]
+    ServiceAdd {
+        /// What names the service.
+        #[serde(deserialize_with = "strict_service")]
+        service: ServiceKey,
+        /// Defaults to `wlc`.
+        #[serde(default)]
+        scheduler: Scheduler,
+        /// Defaults to none.
+        #[serde(default)]
+        flags: SchedulerFlags,
+    },
+    /// Changes the scheduler or its flags; connections stay. Precondition: the service exists.
+    #[serde(rename = "service.edit")]
+    ServiceEdit {
+        /// What names the service.
+        #[serde(deserialize_with = "strict_service")]
+        service: ServiceKey,
+        /// The new scheduler; absent: as it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scheduler: Option<Scheduler>,
+        /// The new flags, all of them; absent: as they were.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        flags: Option<SchedulerFlags>,
+    },
+    /// Deletes a service with its real servers. Precondition: the service exists.
+    #[serde(rename = "service.delete")]
+    ServiceDelete {
+        /// What names the service.
+        #[serde(deserialize_with = "strict_service")]
+        service: ServiceKey,
+    },
+    /// Lists the services, their real servers and counters. No precondition.
+    #[serde(rename = "service.list")]
+    ServiceList {},
+    /// Adds a real server to a service. Precondition: the service exists and has no real server at this address; with
+    /// direct routing and tunnel the port equals the service's.
+    #[serde(rename = "server.add")]
+    ServerAdd {
+        /// What names the service.
+        #[serde(deserialize_with = "strict_service")]
+        service: ServiceKey,
+        /// The real server; `method` defaults to `dr`, `weight` to 1.
+        #[serde(deserialize_with = "strict_server")]
+        server: RealServer,
+    },
+    /// Changes weight or forwarding method of a real server. Precondition: the service has a real server at this
+    /// address.
+    #[serde(rename = "server.edit")]
+    ServerEdit {
+        /// What names the service.
+        #[serde(deserialize_with = "strict_service")]
+        service: ServiceKey,
+        /// What names the real server within the service.
+        address: SocketAddr,
+        /// The new weight; absent: as it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        weight: Option<Weight>,
+        /// The new forwarding method, for new connections; absent: as it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        method: Option<ForwardingMethod>,
+    },
+    /// Takes a real server out of a service. Precondition: the service has a real server at this address.
+    #[serde(rename = "server.delete")]
+    ServerDelete {
+        /// What names the service.
+        #[serde(deserialize_with = "strict_service")]
+        service: ServiceKey,
+        /// What names the real server within the service.
+        address: SocketAddr,
+    },
+    /// Lists connections, one page per request. Precondition: `cursor`, if given, is the `next` of an earlier page of
+    /// this director.
+    #[serde(rename = "connection.list")]
+    ConnectionList {
+        /// Which connections; absent: all.
+        #[serde(default)]
+        filter: ConnectionFilter,
+        /// Where to go on; absent: at the beginning.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
+        /// Most connections in the page; absent: [`DEFAULT_PAGE`], at most [`MAX_PAGE`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+    },
+    /// Counters of lcores, ports and the slow path. No precondition.
+    #[serde(rename = "stats")]
+    Stats {},
+    /// Latency the director adds to packets. No precondition.
+    #[serde(rename = "latency")]
+    Latency {},
+    /// Versions of the director, of DPDK and of this protocol. No precondition.
+    #[serde(rename = "version")]
+    Version {},
+}
+
+impl Request {
+    /// Every value `"request"` may have.
+    pub const NAMES: [&'static str; 11] = [
+        "service.add",
+        "service.edit",
+        "service.delete",
+        "service.list",
+        "server.add",
+        "server.edit",
+        "server.delete",
+        "connection.list",
+        "stats",
+        "latency",
+        "version",
+    ];
+
+    /// The value of `"request"`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Request::ServiceAdd { .. } => "service.add",
+            Request::ServiceEdit { .. } => "service.edit",
+            Request::ServiceDelete { .. } => "service.delete",
+            Request::ServiceList {} => "service.list",
+            Request::ServerAdd { .. } => "server.add",
+            Request::ServerEdit { .. } => "server.edit",
+            Request::ServerDelete { .. } => "server.delete",
+            Request::ConnectionList { .. } => "connection.list",
+            Request::Stats {} => "stats",
+            Request::Latency {} => "latency",
+            Request::Version {} => "version",
+        }
+    }
+
+    /// Whether carrying it out changes what is balanced; such requests are for root and the daemon's own user.
+    pub fn changes(&self) -> bool {
+        match self {
+            Request::ServiceAdd { .. }
+            | Request::ServiceEdit { .. }
+            | Request::ServiceDelete { .. }
+            | Request::ServerAdd { .. }
+            | Request::ServerEdit { .. }
+            | Request::ServerDelete { .. } => true,
+            Request::ServiceList {}
+            | Request::ConnectionList { .. }
+            | Request::Stats {}
+            | Request::Latency {}
+            | Request::Version {} => false,
+        }
+    }
+}
+
+/// Which connections `connection.list` is about: those that agree with every field present.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConnectionFilter {
+    /// Transport protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// Virtual service.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "strict_service_option")]
+    pub service: Option<ServiceKey>,
+    /// Address and port of the real server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<SocketAddr>,
+    /// Address of the client, whatever its port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
+    /// State by the name that `connection.list` shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+}
+
+// The model's structs are shared with readers that tolerate more than a request line should: a mistyped field of a
+// request must be named, never ignored. These mirrors exist to deny unknown fields and to give ipvsadm's defaults.
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StrictService {
+    protocol: Protocol,
+    address: SocketAddr,
+}
+
+impl From<StrictService> for ServiceKey {
+    fn from(strict: StrictService) -> Self {
+        ServiceKey { protocol: strict.protocol, address: strict.address }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StrictServer {
+    address: SocketAddr,
+    #[serde(default = "default_method")]
+    method: ForwardingMethod,
+    #[serde(default)]
+    weight: Weight,
+}
+
+fn default_method() -> ForwardingMethod {
+    ForwardingMethod::Dr
+}
+
+fn strict_service<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ServiceKey, D::Error> {
+    StrictService::deserialize(deserializer).map(ServiceKey::from)
+}
+
+fn strict_service_option<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ServiceKey>, D::Error> {
+    Ok(Option::<StrictService>::deserialize(deserializer)?.map(ServiceKey::from))
+}
+
+fn strict_server<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RealServer, D::Error> {
+    let StrictServer { address, method, weight } = StrictServer::deserialize(deserializer)?;
+    Ok(RealServer { address, method, weight })
+}
