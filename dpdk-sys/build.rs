@@ -1,50 +1,60 @@
 //! Finds the installed DPDK, generates its bindings and compiles the shim. What is missing is said in
 //! one sentence that names the packages to install.
 
+use std::env;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::{env, fs};
+use std::process::Command;
 
 /// The releases this crate is known to fit: from the first to the last, year and month.
 const FIRST: (u32, u32) = (22, 11);
 const LAST: (u32, u32) = (24, 11);
 
 const FUNCTIONS: &str = "dpdk_sys_.*|fopencookie\
-    |rte_eal_init|rte_eal_cleanup|rte_eal_remote_launch|rte_eal_wait_lcore|rte_eal_has_hugepages\
-    |rte_eal_get_runtime_dir|rte_eal_iova_mode|rte_get_tsc_hz|rte_version|rte_strerror|rte_log_set_global_level\
-    |rte_openlog_stream|rte_log_cur_msg_loglevel|rte_lcore_to_socket_id|rte_lcore_is_enabled|rte_thread_register\
-    |rte_thread_unregister|rte_dev_probe|rte_dev_remove|rte_dev_name\
-    |rte_mempool_free|rte_mempool_avail_count|rte_pktmbuf_pool_create|rte_pktmbuf_pool_create_by_ops\
+    |rte_eal_init|rte_eal_cleanup|rte_eal_remote_launch|rte_eal_wait_lcore\
+    |rte_eal_get_runtime_dir|rte_get_tsc_hz|rte_version|rte_strerror\
+    |rte_openlog_stream|rte_log_cur_msg_loglevel|rte_lcore_to_socket_id|rte_thread_register\
+    |rte_thread_unregister|rte_dev_probe|rte_dev_remove\
+    |rte_mempool_free|rte_mempool_avail_count|rte_pktmbuf_pool_create\
     |rte_pktmbuf_free_bulk|rte_eth_dev_adjust_nb_rx_tx_desc|rte_eth_dev_close|rte_eth_dev_configure\
-    |rte_eth_dev_default_mac_addr_set|rte_eth_dev_get_port_by_name|rte_eth_dev_info_get|rte_eth_dev_get_mtu\
+    |rte_eth_dev_default_mac_addr_set|rte_eth_dev_get_port_by_name|rte_eth_dev_info_get\
     |rte_eth_dev_set_mtu|rte_eth_dev_socket_id|rte_eth_dev_start|rte_eth_dev_stop|rte_eth_find_next_of\
-    |rte_eth_macaddr_get|rte_eth_promiscuous_enable|rte_eth_promiscuous_disable|rte_eth_promiscuous_get\
+    |rte_eth_macaddr_get|rte_eth_promiscuous_enable|rte_eth_promiscuous_disable\
     |rte_eth_rx_queue_setup|rte_eth_tx_queue_setup|rte_eth_stats_get|rte_eth_stats_reset";
 
 const TYPES: &str = "dpdk_sys_.*|rte_mbuf|rte_mempool|rte_ether_addr|rte_eth_conf|rte_eth_dev_info|rte_eth_rxconf\
     |rte_eth_txconf|rte_eth_rss_conf|rte_eth_stats|cookie_io_functions_t";
 
-const CONSTANTS: &str = "DPDK_SYS_.*|RTE_MAX_LCORE|RTE_MAX_ETHPORTS|RTE_PKTMBUF_HEADROOM|RTE_MBUF_PRIV_ALIGN\
-    |RTE_MEMPOOL_CACHE_MAX_SIZE|RTE_MBUF_DEFAULT_BUF_SIZE|RTE_DEV_NAME_MAX_LEN|RTE_VER_.*|RTE_LOG_[A-Z]+\
+const CONSTANTS: &str = "DPDK_SYS_.*|RTE_MAX_LCORE|RTE_MAX_ETHPORTS|RTE_PKTMBUF_HEADROOM\
+    |RTE_MEMPOOL_CACHE_MAX_SIZE|RTE_VER_.*|RTE_LOG_[A-Z]+\
     |LCORE_ID_ANY|SOCKET_ID_ANY";
 
 /// The same for every thing that is missing: whoever misses one, often misses them all.
-const INSTALL: &str = "install them with: apt-get install libdpdk-dev libclang-14-dev clang pkg-config \
-    (libclang-dev where your release has another LLVM)";
+const INSTALL: &str = "install what this build needs: apt-get install libdpdk-dev libclang-14-dev clang pkg-config \
+    (libclang-dev where the release has another LLVM)";
 
-fn main() -> ExitCode {
-    println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=wrapper.h");
-    println!("cargo::rerun-if-changed=shim.c");
-    for variable in ["LIBCLANG_PATH", "LLVM_CONFIG_PATH", "PKG_CONFIG", "CC"] {
+/// What decides where things are found.
+const ENVIRONMENT: [&str; 8] = [
+    "CC",
+    "CFLAGS",
+    "LIBCLANG_PATH",
+    "LLVM_CONFIG_PATH",
+    "PKG_CONFIG",
+    "PKG_CONFIG_LIBDIR",
+    "PKG_CONFIG_PATH",
+    "PKG_CONFIG_SYSROOT_DIR",
+];
+
+fn main() {
+    for file in ["build.rs", "wrapper.h", "shim.c"] {
+        println!("cargo::rerun-if-changed={file}");
+    }
+    for variable in ENVIRONMENT {
         println!("cargo::rerun-if-env-changed={variable}");
     }
-    match build() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(sentence) => {
-            println!("cargo::error={sentence}");
-            ExitCode::FAILURE
-        }
+    // The build stops on such a line. Were this to fail as well, cargo would print all that was printed here,
+    // and the sentence would drown.
+    if let Err(sentence) = build() {
+        println!("cargo::error={}", sentence.replace('\n', " "));
     }
 }
 
@@ -55,7 +65,7 @@ fn build() -> Result<(), String> {
     check_version(&dpdk.version)?;
     find_libclang()?;
     generate_bindings(&dpdk, &out)?;
-    compile_shim(&dpdk)?;
+    compile_shim(&dpdk, &out)?;
     // After the shim, which needs them.
     for path in &dpdk.link_paths {
         println!("cargo::rustc-link-search=native={}", path.display());
@@ -78,13 +88,14 @@ struct Dpdk {
 }
 
 fn find_dpdk() -> Result<Dpdk, String> {
-    let library = pkg_config::Config::new().cargo_metadata(false).probe("libdpdk").map_err(|error| match error {
+    let probe = pkg_config::Config::new().cargo_metadata(false).env_metadata(false).probe("libdpdk");
+    let library = probe.map_err(|error| match error {
         pkg_config::Error::Command { .. } => {
-            format!("pkg-config, which finds DPDK, cannot be run: with the other packages of this build, {INSTALL}")
+            format!("pkg-config, which is to find DPDK, cannot be run; {INSTALL}")
         }
         _ => format!(
-            "pkg-config does not find DPDK (libdpdk, {}.{:02} or newer): with what its bindings need, {INSTALL}; \
-             for a DPDK in a place of its own set PKG_CONFIG_PATH to the directory of its libdpdk.pc",
+            "pkg-config does not find DPDK (libdpdk {}.{:02} or newer); {INSTALL}; for a DPDK in a place of its own \
+             set PKG_CONFIG_PATH to the directory of its libdpdk.pc",
             FIRST.0, FIRST.1
         ),
     })?;
@@ -104,7 +115,8 @@ fn check_version(version: &str) -> Result<(), String> {
     };
     if (year, month) < FIRST {
         return Err(format!(
-            "DPDK {version} is too old: {}.{:02} or newer is needed (Debian 12 has it: libdpdk-dev)",
+            "DPDK {version} is too old, {}.{:02} or newer is needed; Debian 12 and later have it: apt-get install \
+             libdpdk-dev",
             FIRST.0, FIRST.1
         ));
     }
@@ -126,9 +138,7 @@ fn find_libclang() -> Result<(), String> {
     std::panic::set_hook(hook);
     found.map(|_| ()).map_err(|_| {
         let path = env::var("LIBCLANG_PATH").map(|p| format!(" (LIBCLANG_PATH is {p})")).unwrap_or_default();
-        format!(
-            "libclang, which reads DPDK's headers, cannot be loaded{path}: with what belongs to it, {INSTALL}"
-        )
+        format!("libclang, which is to read DPDK's headers, cannot be loaded{path}; {INSTALL}")
     })
 }
 
@@ -155,24 +165,28 @@ fn generate_bindings(dpdk: &Dpdk, out: &Path) -> Result<(), String> {
         .generate()
         .map_err(|error| {
             let first = error.to_string().lines().next().unwrap_or_default().to_owned();
-            format!("clang cannot read DPDK's headers ({first}): if headers of the compiler are missing, {INSTALL}")
+            format!("clang cannot read DPDK's headers ({first}); {INSTALL}")
         })?
         .write_to_file(out.join("bindings.rs"))
         .map_err(|error| format!("cannot write the bindings to {}: {error}", out.display()))
 }
 
-fn compile_shim(dpdk: &Dpdk) -> Result<(), String> {
+fn compile_shim(dpdk: &Dpdk, out: &Path) -> Result<(), String> {
+    const NAME: &str = "dpdk_sys_shim";
     let mut shim = cc::Build::new();
-    shim.file("shim.c").include(".").define("_GNU_SOURCE", None).opt_level(3).warnings(false);
+    shim.cargo_metadata(false).cargo_warnings(false).warnings(false);
+    shim.file("shim.c").include(".").define("_GNU_SOURCE", None).opt_level(3);
     for flag in &dpdk.cflags {
         shim.flag(flag);
     }
-    shim.cargo_warnings(false).try_compile("dpdk_sys_shim").map_err(|error| {
+    shim.try_compile(NAME).map_err(|error| {
         let said = error.to_string();
-        let _ = fs::write(PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("shim.log"), &said);
         let first = said.lines().next().unwrap_or_default();
         format!(
-            "the C compiler cannot compile dpdk-sys/shim.c ({first}): is one installed (apt-get install gcc)?"
+            "the C compiler cannot compile dpdk-sys/shim.c ({first}); is one installed? apt-get install gcc"
         )
-    })
+    })?;
+    println!("cargo::rustc-link-search=native={}", out.display());
+    println!("cargo::rustc-link-lib=static={NAME}");
+    Ok(())
 }

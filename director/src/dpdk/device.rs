@@ -1,77 +1,171 @@
-//! The device string of a port: a PCI address or a virtual device with its arguments.
+//! A device of EAL: found or added, and removed when nobody needs it any more.
 
-/// Whether a device string names a PCI device (`0000:03:00.0`, `03:00.0`, with or without arguments
-/// after a comma) and not a virtual one.
-#[must_use]
-pub fn is_pci(device: &str) -> bool {
-    let name = name(device);
-    let hex = |text: &str, len: usize| text.len() == len && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let Some((rest, function)) = name.rsplit_once('.') else { return false };
-    let mut parts = rest.rsplit(':');
-    let (Some(device), Some(bus)) = (parts.next(), parts.next()) else { return false };
-    let domain = parts.next();
-    parts.next().is_none()
-        && matches!(function.as_bytes(), [b'0'..=b'7'])
-        && hex(device, 2)
-        && hex(bus, 2)
-        && domain.is_none_or(|domain| (4..=8).contains(&domain.len()) && hex(domain, domain.len()))
+use std::collections::BTreeSet;
+use std::ffi::{CStr, CString};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use dpdk_sys::rte_eth_dev_info;
+
+use super::af_packet::Descriptors;
+use super::eal::Eal;
+use super::error::{DpdkError, error_number};
+use super::mempool::MbufPool;
+use super::port::PortConfig;
+use super::{devargs, explain, log};
+use crate::id::PortId;
+
+/// A device of EAL that is ours: what the port and its queues share.
+pub(super) struct Device {
+    port: u16,
+    id: PortId,
+    string: String,
+    /// DPDK's control functions are not to be called for one port by two threads at once.
+    control: Mutex<()>,
+    pool: MbufPool,
+    /// Last, as fields are dropped in order.
+    _eal: Eal,
 }
 
-/// The name by which DPDK knows the device: all before the first comma.
-pub(super) fn name(device: &str) -> &str {
-    device.split_once(',').map_or(device, |(name, _)| name)
+/// Names of devices that are open: DPDK would set up a started one once more.
+static OPEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+fn open_devices() -> MutexGuard<'static, BTreeSet<String>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The driver's part of a virtual device's name: `net_tap` of `net_tap0`.
-pub(super) fn driver(device: &str) -> &str {
-    name(device).trim_end_matches(|digit: char| digit.is_ascii_digit())
-}
-
-/// The value of an argument: `veth1` for `iface` in `net_af_packet0,iface=veth1`.
-pub(super) fn argument<'a>(device: &'a str, key: &str) -> Option<&'a str> {
-    device
-        .split(',')
-        .skip(1)
-        .find_map(|pair| pair.split_once('=').filter(|(k, _)| *k == key).map(|(_, value)| value))
-}
-
-/// The device string as DPDK gets it: with what follows from the number of queues.
-/// net_af_packet makes as many queue pairs as `qpairs` says, one by default.
-pub(super) fn with_queues(device: &str, tx_queues: u16) -> String {
-    if driver(device) == "net_af_packet" && tx_queues > 1 && argument(device, "qpairs").is_none() {
-        return format!("{device},qpairs={tx_queues}");
-    }
-    device.to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tells_pci_from_virtual() {
-        for pci in ["0000:03:00.0", "03:00.1", "0000:3b:00.7,arg=1", "00010000:01:00.0"] {
-            assert!(is_pci(pci), "{pci}");
+impl Device {
+    /// Finds or adds it. From here on it is removed when dropped.
+    pub(super) fn attach(
+        eal: &Eal,
+        id: PortId,
+        string: &str,
+        what: &str,
+        config: &PortConfig,
+        pool: &MbufPool,
+    ) -> Result<Self, DpdkError> {
+        let nul =
+            |_| DpdkError::new(what, "the device string holds a NUL byte", "correct device in [[port]]");
+        let devargs = CString::new(devargs::with_queues(string, config.tx_queues)).map_err(nul)?;
+        let name = devargs::dpdk_name(string);
+        let c_name = CString::new(name.as_str()).map_err(nul)?;
+        // Held over the whole, so that two threads do not add the same device.
+        let mut open = open_devices();
+        if open.contains(&name) {
+            return Err(DpdkError::new(
+                what,
+                format!("device {name} is used by another port"),
+                "give each [[port]] a device of its own: net_tap0, net_tap1 and so on",
+            ));
         }
-        for other in
-            ["net_tap0,iface=x", "net_ring0", "0000:03:00", "03:00.8", "3:0.0", "", "a:b:c:d.0", "zz:00.0"]
-        {
-            assert!(!is_pci(other), "{other}");
+        if find(&c_name).is_none() {
+            let before = (devargs::driver(string) == "net_af_packet").then(Descriptors::now);
+            let (code, lines) = log::capture(|| {
+                // SAFETY: EAL runs, and the string is copied.
+                let code = unsafe { dpdk_sys::rte_dev_probe(devargs.as_ptr()) };
+                if code != 0 { Err(error_number(code)) } else { Ok(()) }
+            });
+            if let Err(errno) = code {
+                return Err(DpdkError::explained(what, errno, explain::device(string, &lines, errno)));
+            }
+            if before.is_some_and(|before| !before.new_sockets_leave_out_what_is_sent()) {
+                tracing::warn!("{what}: what this host sends on the interface comes in as well");
+            }
+        }
+        let Some(port) = find(&c_name) else {
+            return Err(DpdkError::new(
+                what,
+                format!("DPDK has added {name}, but that is no Ethernet port"),
+                "name the device of a port",
+            ));
+        };
+        open.insert(name);
+        Ok(Self {
+            port,
+            id,
+            string: string.to_owned(),
+            control: Mutex::new(()),
+            pool: pool.clone(),
+            _eal: eal.clone(),
+        })
+    }
+
+    /// DPDK's number of the port.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(super) fn id(&self) -> PortId {
+        self.id
+    }
+
+    /// The device string, as configured.
+    pub(super) fn string(&self) -> &str {
+        &self.string
+    }
+
+    /// Where received packets go.
+    pub(super) fn pool(&self) -> &MbufPool {
+        &self.pool
+    }
+
+    /// Held around each of DPDK's control functions.
+    pub(super) fn control(&self) -> MutexGuard<'_, ()> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As messages begin, e.g. `port 1 (net_tap0,iface=dtap0)`.
+    pub(super) fn what(&self) -> String {
+        format!("port {} ({})", self.id.0, self.string)
+    }
+
+    pub(super) fn info(&self) -> Result<rte_eth_dev_info, i32> {
+        let mut info = rte_eth_dev_info::default();
+        // SAFETY: the port is valid, and DPDK fills the struct.
+        match unsafe { dpdk_sys::rte_eth_dev_info_get(self.port, &mut info) } {
+            0 => Ok(info),
+            code => Err(code),
         }
     }
+}
 
-    #[test]
-    fn takes_a_device_string_apart() {
-        let device = "net_af_packet12,iface=veth1,qpairs=2";
-        assert_eq!((name(device), driver(device)), ("net_af_packet12", "net_af_packet"));
-        assert_eq!((argument(device, "iface"), argument(device, "if")), (Some("veth1"), None));
+impl Drop for Device {
+    fn drop(&mut self) {
+        let mut open = open_devices();
+        let info = self.info();
+        let ((), lines) = log::capture(|| {
+            if keeps_interface(devargs::driver(&self.string)) {
+                // The kernel's interface outlives the port, and net_af_packet set a flag of it.
+                // SAFETY: the port is valid; where it is not promiscuous this does nothing.
+                unsafe { dpdk_sys::rte_eth_promiscuous_disable(self.port) };
+            }
+            // SAFETY: the port is valid, and its queues are gone. One that is stopped is left as it is.
+            unsafe { dpdk_sys::rte_eth_dev_stop(self.port) };
+            // SAFETY: stopped.
+            unsafe { dpdk_sys::rte_eth_dev_close(self.port) };
+            let Ok(info) = info else { return };
+            // SAFETY: the device of the port, which stays until it is removed.
+            let other = unsafe { dpdk_sys::rte_eth_find_next_of(0, info.device) };
+            if u32::from(other) >= dpdk_sys::RTE_MAX_ETHPORTS && !info.device.is_null() {
+                // So that it can be opened again. SAFETY: no port of the device is left.
+                unsafe { dpdk_sys::rte_dev_remove(info.device) };
+            }
+        });
+        for line in lines {
+            tracing::debug!(target: "dpdk", "{}: {line}", self.what());
+        }
+        open.remove(&devargs::dpdk_name(&self.string));
     }
+}
 
-    #[test]
-    fn af_packet_gets_a_queue_pair_for_each_lcore() {
-        assert_eq!(with_queues("net_af_packet0,iface=a", 3), "net_af_packet0,iface=a,qpairs=3");
-        assert_eq!(with_queues("net_af_packet0,iface=a,qpairs=2", 3), "net_af_packet0,iface=a,qpairs=2");
-        assert_eq!(with_queues("net_af_packet0,iface=a", 1), "net_af_packet0,iface=a");
-        assert_eq!(with_queues("net_tap0,iface=a", 3), "net_tap0,iface=a");
-    }
+/// DPDK's number of the port of a device.
+fn find(name: &CStr) -> Option<u16> {
+    let mut port = 0;
+    // SAFETY: EAL runs, the name is a C string, and DPDK fills the number.
+    let code = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut port) };
+    (code == 0).then_some(port)
+}
+
+/// Drivers on an interface that the kernel keeps: its MTU is the kernel's business.
+pub(super) fn keeps_interface(driver: &str) -> bool {
+    matches!(driver, "net_af_packet" | "net_af_xdp")
 }

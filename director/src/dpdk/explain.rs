@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::device::{argument, driver, is_pci, name};
+use super::devargs::{argument, dpdk_name, driver, is_pci, name};
 use super::eal::{EalOptions, Hugepages};
 use super::error::{DpdkError, error_text};
 
@@ -80,7 +80,7 @@ pub(super) fn with_log(error: DpdkError, lines: &[String]) -> DpdkError {
 /// Why a device could not be added.
 pub(super) fn device(device: &str, lines: &[String], errno: i32) -> Explained {
     if is_pci(device) {
-        return pci(name(device), lines, errno, Path::new("/sys/bus/pci/devices"));
+        return pci(&dpdk_name(device), lines, errno, Path::new("/sys/bus/pci/devices"));
     }
     if has(lines, &["failed to parse device"]) || has(lines, &["Cannot find device"]) {
         return Explained::new(
@@ -205,17 +205,22 @@ fn pcap(lines: &[String]) -> Option<Explained> {
         // "FILE: FILE: No such file or directory" as libpcap has it.
         let (file, reason) = rest.split_once(": ").unwrap_or((rest, ""));
         let reason = reason.strip_prefix(file).map_or(reason, |reason| reason.trim_start_matches(": "));
+        let remedy = if reason.to_ascii_lowercase().contains("permission") {
+            "run the director as root, or with CAP_NET_RAW for an interface"
+        } else {
+            "correct rx_pcap or iface; a file has to be a capture as tcpdump -w writes it"
+        };
         return Some(Explained::new(
             format!("cannot open {file}: {reason}").trim_end_matches(": ").to_owned(),
-            "correct rx_pcap or iface; a file has to be a capture as tcpdump -w writes it",
+            remedy,
         ));
     }
     None
 }
 
-fn pci(address: &str, lines: &[String], errno: i32, devices: &Path) -> Explained {
-    let full = if address.matches(':').count() == 1 { format!("0000:{address}") } else { address.to_owned() };
-    let device = devices.join(&full);
+/// `full` is the address with its domain; `devices` is where the kernel lists them.
+fn pci(full: &str, lines: &[String], errno: i32, devices: &Path) -> Explained {
+    let device = devices.join(full);
     if !device.exists() {
         return Explained::new(format!("there is no PCI device {full}"), "lspci -D shows those there are");
     }
@@ -340,7 +345,7 @@ mod tests {
     fn a_pci_device_is_looked_up_where_the_kernel_lists_it() {
         let devices = tempfile::tempdir().unwrap();
         let address = "0000:03:00.0";
-        let explain = || pci("03:00.0", &[], 19, devices.path());
+        let explain = || pci(address, &[], 19, devices.path());
         assert_eq!(explain().why, "there is no PCI device 0000:03:00.0");
         std::fs::create_dir(devices.path().join(address)).unwrap();
         assert_eq!(explain().why, "0000:03:00.0 is bound to no driver, not to vfio-pci");

@@ -29,23 +29,42 @@
 //!
 //! # What the virtual devices do when theirs is missing
 //!
-//! Found by trying with DPDK 22.11; [`DpdkError`] says it in words. EAL alone gives no more than -1, the
-//! reason is in the driver's log.
+//! Found by trying with DPDK 22.11. DPDK's functions return -1, the reason is in the driver's log; [`DpdkError`]
+//! says it in words, with the port, its device string and a remedy.
 //!
 //! | device | missing | DPDK |
 //! | --- | --- | --- |
 //! | `net_af_packet` | interface | fails when added: `ioctl failed (SIOCGIFINDEX):No such device` |
-//! | `net_af_xdp` | interface | fails when added: `Failed to get interface info` |
-//! | `net_pcap` | file to read | fails when added: `Couldn't open X: X: No such file or directory` |
+//! | `net_af_packet` | `iface=` | fails when added, and says nothing |
+//! | `net_af_xdp` | interface | fails when added: `Failed to get channel info of interface` |
+//! | `net_af_xdp` | XDP in the driver of the interface | fails when a queue is set up: `Failed to create xsk socket` |
+//! | `net_pcap` | file or interface to read | fails when added: `Couldn't open X: X: No such file or directory` |
 //! | `net_pcap` | directory to write to | fails when added: `Couldn't open X for writing.` |
 //! | `net_tap` | rights, `/dev/net/tun` | fails when added: `Unable to set TUNSETIFF`, `Unable to open /dev/net/tun` |
 //! | `net_tap` | interface | makes it, and takes it away when closed |
+//! | `net_null` | an argument it does not know | fails when added, and says nothing |
 //! | `net_ring`, `net_null` | | nothing can be missing |
+//! | any | driver | fails when added: `failed to parse device` |
+//! | `--vdev` in `eal_args` | whatever | a warning; EAL starts, and [`Port::open`] fails for want of the port |
+//!
+//! # What else to know of them
+//!
+//! - `net_af_packet`: the kernel reassembles IP fragments before it hands them over (the driver demands so of its
+//!   fanout group), and frames are cut to 1982 bytes: longer datagrams come cut, fragments never. It sets flags of
+//!   the kernel's interface: promiscuous mode is therefore taken back when the port is closed. What this host
+//!   sends on the interface is left out, as the driver does not do so. MTU at most 1500.
+//! - `net_tap`: MTU at most 1504, queues in pairs. It raises a real-time signal in the process for every frame, so
+//!   that system calls elsewhere return `EINTR` now and then.
+//! - `net_ring`: what is sent on queue n is received on queue n, by the port itself.
+//! - `net_pcap`: as many queues as files are named. `infinite_rx=1` loads the file into mbufs of the pool once per
+//!   queue, and copies each for every packet it gives.
 #![allow(unsafe_code)]
 
 mod af_packet;
+mod arguments;
 mod burst;
 mod clock;
+mod devargs;
 mod device;
 mod eal;
 mod error;
@@ -57,10 +76,11 @@ mod mempool;
 mod port;
 mod queue;
 mod rss;
+mod setup;
 
 pub use burst::{BURST, Burst, Drain};
 pub use clock::{tsc, tsc_hz};
-pub use device::is_pci;
+pub use devargs::is_pci;
 pub use eal::{Eal, EalOptions, Hugepages};
 pub use error::DpdkError;
 pub use launch::{Running, ThreadRegistration, WorkerPanic, register_thread};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::burst::{BURST, Burst, as_pointers};
+use super::device::Device;
 use super::mbuf::Mbuf;
-use super::port::Device;
 use crate::lcore::QueuePair;
 
 /// A receive queue. Keeps its port open.

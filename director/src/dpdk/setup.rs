@@ -1,0 +1,197 @@
+//! How a device becomes a port: queues, descriptors, MTU, offloads, as wanted and as the driver allows.
+
+use std::ffi::CStr;
+use std::sync::Arc;
+
+use dpdk_sys::{rte_eth_conf, rte_eth_dev_info};
+
+use super::device::{Device, keeps_interface};
+use super::error::DpdkError;
+use super::explain;
+use super::port::{Port, PortConfig};
+use super::queue::{RxQueue, TxQueue};
+use super::rss::{self, Rss};
+
+/// How a device is set up, as the configuration wants it and the driver allows it.
+pub(super) struct Setup<'a> {
+    device: &'a Arc<Device>,
+    what: &'a str,
+    config: &'a PortConfig,
+    info: rte_eth_dev_info,
+    driver: String,
+    rx_queues: u16,
+    tx_queues: u16,
+}
+
+/// Drivers whose receive queues come in pairs with transmit queues: the kernel's queues of a tap device, the
+/// rings of net_ring and the sockets of net_af_packet each get packets whether somebody polls them or not.
+fn has_queue_pairs(driver: &str) -> bool {
+    matches!(driver, "net_tap" | "net_ring" | "net_af_packet" | "net_virtio_user")
+}
+
+impl<'a> Setup<'a> {
+    pub(super) fn of(
+        device: &'a Arc<Device>,
+        what: &'a str,
+        config: &'a PortConfig,
+    ) -> Result<Self, DpdkError> {
+        let info = device.info().map_err(|code| DpdkError::of_code(what, code))?;
+        let driver = match info.driver_name.is_null() {
+            true => String::new(),
+            // SAFETY: a string of the driver, which stays loaded.
+            false => unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned(),
+        };
+        let mut rx_queues = config.rx_queues.clamp(1, info.max_rx_queues.max(1));
+        let mut tx_queues = config.tx_queues.max(1);
+        if tx_queues > info.max_tx_queues {
+            return Err(DpdkError::new(
+                what,
+                format!(
+                    "{driver} has {} transmit queues here, and {tx_queues} are needed, one per lcore",
+                    info.max_tx_queues
+                ),
+                explain::more_tx_queues(&driver, tx_queues),
+            ));
+        }
+        if has_queue_pairs(&driver) {
+            // net_af_packet has opened all of its sockets already.
+            let pairs = if driver == "net_af_packet" { info.max_rx_queues } else { rx_queues.max(tx_queues) };
+            rx_queues = pairs.min(info.max_rx_queues);
+            tx_queues = pairs.min(info.max_tx_queues);
+        }
+        let setup = Self { device, what, config, info, driver, rx_queues, tx_queues };
+        setup.check_mtu()?;
+        Ok(setup)
+    }
+
+    /// DPDK's own complaint names neither the port nor the limit.
+    fn check_mtu(&self) -> Result<(), DpdkError> {
+        // What DPDK takes for the bytes around a packet where a driver names no MTU: header and checksum.
+        const AROUND: u32 = 14 + 4;
+        let most = match self.info.max_mtu {
+            u16::MAX => u16::try_from(self.info.max_rx_pktlen.saturating_sub(AROUND)).unwrap_or(u16::MAX),
+            most => most,
+        };
+        if (self.info.min_mtu..=most).contains(&self.config.mtu) {
+            return Ok(());
+        }
+        Err(DpdkError::new(
+            self.what,
+            format!(
+                "{} takes an MTU from {} to {most}, not {}",
+                self.driver, self.info.min_mtu, self.config.mtu
+            ),
+            "set mtu in its [[port]] accordingly",
+        ))
+    }
+
+    fn check(&self, doing: &str, code: i32) -> Result<(), DpdkError> {
+        match code {
+            0 => Ok(()),
+            code => Err(DpdkError::of_code(format!("{}: {doing}", self.what), code)),
+        }
+    }
+
+    pub(super) fn start(self) -> Result<Port, DpdkError> {
+        let (port, socket) = (self.device.port(), self.socket());
+        let (rss, tx_offloads) = self.configure()?;
+        let (rx_descriptors, tx_descriptors) = self.descriptors()?;
+        self.set_mtu()?;
+        for queue in 0..self.rx_queues {
+            let conf = self.info.default_rxconf;
+            let pool = self.device.pool().as_ptr();
+            // SAFETY: the port is configured with such a queue, and the pool outlives the port.
+            let code =
+                unsafe { dpdk_sys::rte_eth_rx_queue_setup(port, queue, rx_descriptors, socket, &conf, pool) };
+            self.check("setting up a receive queue", code)?;
+        }
+        for queue in 0..self.tx_queues {
+            let mut conf = self.info.default_txconf;
+            conf.offloads = tx_offloads;
+            // SAFETY: the port is configured with such a queue.
+            let code =
+                unsafe { dpdk_sys::rte_eth_tx_queue_setup(port, queue, tx_descriptors, socket, &conf) };
+            self.check("setting up a transmit queue", code)?;
+        }
+        // SAFETY: all queues are set up.
+        self.check("starting it", unsafe { dpdk_sys::rte_eth_dev_start(port) })?;
+        if self.config.promiscuous {
+            // SAFETY: the port is valid.
+            let code = unsafe { dpdk_sys::rte_eth_promiscuous_enable(port) };
+            if code != -libc::ENOTSUP {
+                self.check("switching it to promiscuous mode", code)?;
+            }
+        }
+        // SAFETY: the port is valid. Counters of a device that EAL kept would go on.
+        unsafe { dpdk_sys::rte_eth_stats_reset(port) };
+        Ok(Port {
+            device: self.device.clone(),
+            mtu: self.config.mtu,
+            rss,
+            descriptors: (rx_descriptors, tx_descriptors),
+            rx: (0..self.rx_queues).map(|queue| Some(RxQueue::new(self.device, queue))).collect(),
+            tx: (0..self.tx_queues).map(|queue| Some(TxQueue::new(self.device, queue))).collect(),
+            driver: self.driver,
+        })
+    }
+
+    /// The NUMA node for the queues' memory, as DPDK takes it.
+    fn socket(&self) -> u32 {
+        self.config.socket.unwrap_or_else(|| {
+            // SAFETY: the port is valid. -1, any node, is what DPDK wants as the greatest number.
+            unsafe { dpdk_sys::rte_eth_dev_socket_id(self.device.port()) as u32 }
+        })
+    }
+
+    /// Numbers of queues, offloads, RSS. Returns what was set.
+    fn configure(&self) -> Result<(Option<Rss>, u64), DpdkError> {
+        let mut conf = rte_eth_conf::default();
+        conf.rxmode.mtu = u32::from(self.config.mtu);
+        conf.txmode.offloads = self.info.tx_offload_capa & dpdk_sys::DPDK_SYS_TX_OFFLOAD_MBUF_FAST_FREE;
+        let offloads = conf.txmode.offloads;
+        let mut key = rss::Key::new();
+        // net_tap spreads by the kernel's hash, and claims an RSS that it only has as a flow rule.
+        let plan = rss::plan(&self.info, self.rx_queues).filter(|_| self.driver != "net_tap");
+        if let Some(plan) = plan {
+            key.enter(plan, &mut conf);
+            if self.configure_with(&conf) == 0 {
+                return Ok((Some(plan), offloads));
+            }
+            tracing::warn!("{}: the driver refuses RSS, so packets are spread by software", self.what);
+            conf.rxmode.mq_mode = dpdk_sys::RTE_ETH_MQ_RX_NONE;
+            conf.rx_adv_conf = Default::default();
+        }
+        self.check("configuring it", self.configure_with(&conf))?;
+        Ok((None, offloads))
+    }
+
+    fn configure_with(&self, conf: &rte_eth_conf) -> i32 {
+        // SAFETY: the port is stopped; DPDK copies the configuration and drivers copy the key.
+        unsafe { dpdk_sys::rte_eth_dev_configure(self.device.port(), self.rx_queues, self.tx_queues, conf) }
+    }
+
+    fn descriptors(&self) -> Result<(u16, u16), DpdkError> {
+        let (mut rx, mut tx) = (self.config.rx_descriptors, self.config.tx_descriptors);
+        if self.driver == "net_tap" {
+            // It keeps an mbuf for each, and receives every frame into the first.
+            rx = rx.min(8);
+        }
+        // SAFETY: the port is valid, and DPDK changes the numbers.
+        let code =
+            unsafe { dpdk_sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.device.port(), &mut rx, &mut tx) };
+        self.check("adjusting its descriptors", code)?;
+        Ok((rx, tx))
+    }
+
+    fn set_mtu(&self) -> Result<(), DpdkError> {
+        if keeps_interface(&self.driver) {
+            return Ok(());
+        }
+        // SAFETY: the port is configured and stopped.
+        let code = unsafe { dpdk_sys::rte_eth_dev_set_mtu(self.device.port(), self.config.mtu) };
+        if code == -libc::ENOTSUP {
+            return Ok(());
+        }
+        self.check("setting its MTU", code)
+    }
+}
