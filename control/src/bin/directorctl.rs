@@ -1,2 +1,7 @@
 //! `directorctl`: the operator's hand on a running director.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    control::cli::run(std::env::args_os())
+}

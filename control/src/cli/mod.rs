@@ -1,1 +1,155 @@
 //! `directorctl`: commands, their arguments and their output.
+
+mod connection;
+mod latency;
+mod names;
+mod output;
+mod server;
+mod service;
+mod session;
+mod stats;
+mod values;
+mod version;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::protocol::DEFAULT_SOCKET;
+use session::{Failure, Session};
+
+/// Asks and changes a running director.
+#[derive(Debug, Parser)]
+#[command(
+    name = "directorctl",
+    version,
+    after_help = "\
+Examples:
+  directorctl service add tcp 10.99.0.1:80 --scheduler rr
+  directorctl server add tcp 10.99.0.1:80 10.0.2.11:8080 --method nat --weight 2
+  directorctl service list --counters
+  directorctl connection list --client 192.0.2.7
+  directorctl --json stats
+
+Exit status: 0 done, 1 refused or no director, 2 wrong usage."
+)]
+struct Cli {
+    /// Control socket of the director
+    #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+
+    /// Print the reply as one line of JSON instead of a table
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Add, edit, delete and list virtual services
+    #[command(subcommand)]
+    Service(service::Command),
+
+    /// Add, edit and delete real servers of a virtual service
+    #[command(subcommand)]
+    Server(server::Command),
+
+    /// List connections
+    #[command(subcommand)]
+    Connection(connection::Command),
+
+    /// Show what lcores, ports and the slow path count
+    #[command(after_help = "Examples:\n  directorctl stats\n  directorctl --json stats")]
+    Stats,
+
+    /// Show the latency that the director adds to packets
+    #[command(after_help = "Examples:\n  directorctl latency\n  directorctl --json latency")]
+    Latency,
+
+    /// Show the versions of directorctl, the running director, DPDK and the protocol
+    #[command(after_help = "Examples:\n  directorctl version\n  directorctl --json version")]
+    Version,
+
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+Examples:
+  directorctl completion bash > /etc/bash_completion.d/directorctl
+  directorctl completion zsh > /usr/local/share/zsh/site-functions/_directorctl
+  directorctl completion fish > ~/.config/fish/completions/directorctl.fish")]
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Runs `directorctl` with these arguments, the program's name first.
+pub fn run<I, T>(arguments: I) -> ExitCode
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing can be told to somebody who has closed both outputs.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    match execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::ReaderGone) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("directorctl: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(cli: Cli) -> Result<(), Failure> {
+    if let Command::Completion { shell } = cli.command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "directorctl", &mut script);
+        return output::print(&script);
+    }
+    let mut session = Session::open(&cli.socket, cli.json)?;
+    match cli.command {
+        Command::Service(command) => service::run(command, &mut session),
+        Command::Server(command) => server::run(command, &mut session),
+        Command::Connection(command) => connection::run(command, &mut session),
+        Command::Stats => stats::run(&mut session),
+        Command::Latency => latency::run(&mut session),
+        Command::Version => version::run(&mut session),
+        Command::Completion { .. } => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_tree_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_that_does_something_shows_examples() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            if command.get_subcommands().next().is_none() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Examples:\n  directorctl"), "{path} has no examples");
+            }
+            for child in command.get_subcommands() {
+                check(child, &path);
+            }
+        }
+        check(&Cli::command(), "");
+    }
+}

@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -95,9 +96,13 @@ pub(super) fn bind(path: &Path) -> Result<(UnixListener, SocketFile), BindError>
     let failed = |what| move |source| BindError::Io { what, path: path.to_owned(), source };
     // The mask keeps strangers out between bind and chmod. It is the process's: it takes away nothing from the owner,
     // so that a directory made by another thread in this moment stays usable.
+    // Two binds at a time would restore each other's mask.
+    static MASK: Mutex<()> = Mutex::new(());
+    let held = MASK.lock().unwrap_or_else(PoisonError::into_inner);
     let mask = rustix::process::umask(Mode::from_raw_mode(0o007));
     let bound = UnixListener::bind(path);
     rustix::process::umask(mask);
+    drop(held);
     let listener = bound.map_err(|source| match source.kind() {
         // Somebody was faster than we after the check above.
         io::ErrorKind::AddrInUse => BindError::InUse { path: path.to_owned(), pid: None },

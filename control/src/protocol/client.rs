@@ -241,7 +241,7 @@ impl Client {
         }
     }
 
-    fn bad_reply(&self, what: String) -> ClientError {
+    pub(crate) fn bad_reply(&self, what: String) -> ClientError {
         ClientError::BadReply { path: self.path.clone(), what }
     }
 }

@@ -1,0 +1,95 @@
+//! `directorctl server`: real servers.
+
+use clap::Subcommand;
+
+use super::session::{Failure, Session};
+use super::values::{self, MethodArg, ServerArg, ServiceArg};
+use crate::model::{RealServer, Weight};
+use crate::protocol::Request;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Add a real server to a virtual service
+    #[command(after_help = "\
+Examples:
+  directorctl server add tcp 10.99.0.1:80 10.0.2.11
+  directorctl server add tcp 10.99.0.1:80 10.0.2.11:8080 --method nat --weight 2")]
+    Add {
+        #[command(flatten)]
+        service: ServiceArg,
+
+        /// Address of the real server; its port is the service's if left out
+        #[arg(value_name = "SERVER", value_parser = values::server)]
+        server: ServerArg,
+
+        /// How packets reach it
+        #[arg(long, short, default_value = "dr")]
+        method: MethodArg,
+
+        /// Its share of new connections, 0 to 65535; 0: none, existing ones are served
+        #[arg(long, short, default_value_t = 1)]
+        weight: u16,
+    },
+
+    /// Change the weight of a real server or its forwarding method
+    #[command(after_help = "\
+Examples:
+  directorctl server edit tcp 10.99.0.1:80 10.0.2.11:8080 --weight 0
+  directorctl server edit tcp 10.99.0.1:80 10.0.2.11 --method tunnel --weight 3")]
+    #[command(group(clap::ArgGroup::new("change").required(true).multiple(true).args(["method", "weight"])))]
+    Edit {
+        #[command(flatten)]
+        service: ServiceArg,
+
+        /// Address of the real server; its port is the service's if left out
+        #[arg(value_name = "SERVER", value_parser = values::server)]
+        server: ServerArg,
+
+        /// How packets of new connections reach it
+        #[arg(long, short)]
+        method: Option<MethodArg>,
+
+        /// Its share of new connections, 0 to 65535; 0: none, existing ones are served
+        #[arg(long, short)]
+        weight: Option<u16>,
+    },
+
+    /// Take a real server out of a virtual service
+    #[command(
+        visible_alias = "delete",
+        after_help = "Examples:\n  directorctl server del tcp 10.99.0.1:80 10.0.2.11:8080"
+    )]
+    Del {
+        #[command(flatten)]
+        service: ServiceArg,
+
+        /// Address of the real server; its port is the service's if left out
+        #[arg(value_name = "SERVER", value_parser = values::server)]
+        server: ServerArg,
+    },
+}
+
+pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Failure> {
+    let request = match command {
+        Command::Add { service, server, method, weight } => {
+            let service = service.key();
+            let server =
+                RealServer { address: server.of(service), method: method.into(), weight: Weight(weight) };
+            Request::ServerAdd { service, server }
+        }
+        Command::Edit { service, server, method, weight } => {
+            let service = service.key();
+            Request::ServerEdit {
+                service,
+                address: server.of(service),
+                weight: weight.map(Weight),
+                method: method.map(Into::into),
+            }
+        }
+        Command::Del { service, server } => {
+            let service = service.key();
+            Request::ServerDelete { service, address: server.of(service) }
+        }
+    };
+    session.change(&request)
+}

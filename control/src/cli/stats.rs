@@ -1,0 +1,115 @@
+//! `directorctl stats`: what lcores, ports and the slow path count.
+
+use std::collections::BTreeMap;
+
+use super::output::{self, Side, Table};
+use super::session::{Failure, Session};
+use crate::protocol::{LcoreStats, PortStats, Request, Stats};
+
+pub(super) fn run(session: &mut Session) -> Result<(), Failure> {
+    session.show(&Request::Stats {}, text).map(|_| ())
+}
+
+fn text(stats: &Stats) -> String {
+    let accounted = if stats.conserved { "every packet accounted for" } else { "PACKETS UNACCOUNTED FOR" };
+    let mut sections = vec![format!("Up {}, {accounted}\n", output::clock(stats.uptime_ms))];
+    sections.push(lcores(&stats.lcores));
+    if let Some(reasons) = reasons(&stats.lcores) {
+        sections.push(reasons);
+    }
+    sections.push(ports(&stats.ports));
+    if !stats.slow_path.is_empty() {
+        sections.push(named("Slow path", &stats.slow_path));
+    }
+    sections.join("\n")
+}
+
+fn lcores(lcores: &[LcoreStats]) -> String {
+    let titles = [
+        "Lcore",
+        "CPU",
+        "Received",
+        "TakenOver",
+        "Forwarded",
+        "HandedOver",
+        "Punted",
+        "Dropped",
+        "Held",
+        "FromKernel",
+        "KernelLost",
+        "Conns",
+        "Capacity",
+        "Busy%",
+        "Conserved",
+    ];
+    let mut table = Table::new(&titles.map(|title| (title, Side::Right)));
+    for lcore in lcores {
+        let busy = match lcore.loops {
+            0 => "-".to_owned(),
+            loops => format!("{:.1}", lcore.busy_loops as f64 * 100.0 / loops as f64),
+        };
+        let numbers = [
+            u64::from(lcore.lcore),
+            u64::from(lcore.cpu),
+            lcore.received,
+            lcore.taken_over,
+            lcore.forwarded,
+            lcore.handed_over,
+            lcore.punted,
+            lcore.dropped,
+            lcore.held,
+            lcore.from_kernel,
+            lcore.from_kernel_lost,
+            lcore.connections,
+            lcore.capacity,
+        ];
+        let conserved = if lcore.conserved { "yes" } else { "NO" };
+        table.row(numbers.iter().map(u64::to_string).chain([busy, conserved.to_owned()]));
+    }
+    table.take()
+}
+
+/// Drops by reason, summed over the lcores; none if nothing was dropped.
+fn reasons(lcores: &[LcoreStats]) -> Option<String> {
+    let mut sums = BTreeMap::new();
+    for (reason, count) in lcores.iter().flat_map(|lcore| &lcore.reasons).filter(|(_, count)| **count > 0) {
+        *sums.entry(reason.clone()).or_insert(0u64) += count;
+    }
+    (!sums.is_empty()).then(|| named("Dropped because", &sums))
+}
+
+fn ports(ports: &[PortStats]) -> String {
+    let right = ["RxPkts", "RxBytes", "TxPkts", "TxBytes", "RxMissed", "RxErrors", "RxNoMbuf", "TxErrors"];
+    let mut head =
+        vec![("Port", Side::Right), ("Device", Side::Left), ("Mirror", Side::Left), ("MAC", Side::Left)];
+    head.extend(right.map(|title| (title, Side::Right)));
+    let mut table = Table::new(&head);
+    for port in ports {
+        let words = [
+            port.port.to_string(),
+            port.device.clone(),
+            port.mirror.clone().unwrap_or_else(|| "-".to_owned()),
+            port.mac.clone(),
+        ];
+        let numbers = [
+            port.rx_packets,
+            port.rx_bytes,
+            port.tx_packets,
+            port.tx_bytes,
+            port.rx_missed,
+            port.rx_errors,
+            port.rx_no_mbuf,
+            port.tx_errors,
+        ];
+        table.row(words.into_iter().chain(numbers.iter().map(u64::to_string)));
+    }
+    table.take()
+}
+
+fn named(title: &str, counts: &BTreeMap<String, u64>) -> String {
+    let mut table = Table::new(&[(title, Side::Left), ("Count", Side::Right)]);
+    for (name, count) in counts {
+        table.row([name.clone(), count.to_string()]);
+    }
+    table.take()
+}

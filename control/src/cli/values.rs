@@ -1,0 +1,161 @@
+//! How the model's words are written on the command line.
+
+use std::net::{IpAddr, SocketAddr};
+
+use clap::{Args, ValueEnum};
+
+use crate::model::{ForwardingMethod, Protocol, Scheduler, ServiceKey};
+
+/// `tcp` or `udp`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ProtocolArg {
+    Tcp,
+    Udp,
+}
+
+impl From<ProtocolArg> for Protocol {
+    fn from(arg: ProtocolArg) -> Self {
+        match arg {
+            ProtocolArg::Tcp => Protocol::Tcp,
+            ProtocolArg::Udp => Protocol::Udp,
+        }
+    }
+}
+
+/// Scheduler by IPVS's name.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum SchedulerArg {
+    /// Round robin
+    Rr,
+    /// Weighted round robin
+    Wrr,
+    /// Weighted least connection
+    Wlc,
+    /// Source hashing
+    Sh,
+    /// Maglev hashing
+    Mh,
+}
+
+impl From<SchedulerArg> for Scheduler {
+    fn from(arg: SchedulerArg) -> Self {
+        match arg {
+            SchedulerArg::Rr => Scheduler::Rr,
+            SchedulerArg::Wrr => Scheduler::Wrr,
+            SchedulerArg::Wlc => Scheduler::Wlc,
+            SchedulerArg::Sh => Scheduler::Sh,
+            SchedulerArg::Mh => Scheduler::Mh,
+        }
+    }
+}
+
+/// Forwarding method.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum MethodArg {
+    /// Network address translation (ipvsadm -m, "Masq")
+    Nat,
+    /// Direct routing (ipvsadm -g, "Route")
+    Dr,
+    /// IP-IP encapsulation (ipvsadm -i, "Tunnel")
+    Tunnel,
+}
+
+impl From<MethodArg> for ForwardingMethod {
+    fn from(arg: MethodArg) -> Self {
+        match arg {
+            MethodArg::Nat => ForwardingMethod::Nat,
+            MethodArg::Dr => ForwardingMethod::Dr,
+            MethodArg::Tunnel => ForwardingMethod::Tunnel,
+        }
+    }
+}
+
+/// The virtual service a command is about.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct ServiceArg {
+    /// Transport protocol of the virtual service
+    #[arg(value_name = "PROTOCOL")]
+    protocol: ProtocolArg,
+
+    /// Virtual address and port: 10.99.0.1:80 or [2001:db8::80]:80
+    #[arg(value_name = "VIRTUAL", value_parser = address_with_port)]
+    address: SocketAddr,
+}
+
+impl ServiceArg {
+    pub(super) fn key(self) -> ServiceKey {
+        ServiceKey { protocol: self.protocol.into(), address: self.address }
+    }
+}
+
+/// A real server's address, whose port may be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ServerArg {
+    ip: IpAddr,
+    port: Option<u16>,
+}
+
+impl ServerArg {
+    /// With the service's port if none was given.
+    pub(super) fn of(self, service: ServiceKey) -> SocketAddr {
+        SocketAddr::new(self.ip, self.port.unwrap_or_else(|| service.address.port()))
+    }
+}
+
+const ADDRESS_FORMS: &str = "write 10.99.0.1:80 or [2001:db8::80]:80";
+
+/// An address with its port.
+pub(super) fn address_with_port(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("this is no address with a port: {ADDRESS_FORMS}"))
+}
+
+/// A real server's address with or without its port.
+pub(super) fn server(text: &str) -> Result<ServerArg, String> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(ServerArg { ip: address.ip(), port: Some(address.port()) });
+    }
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    match bare.parse() {
+        Ok(ip) => Ok(ServerArg { ip, port: None }),
+        Err(_) => Err("this is no address: write 10.0.2.11, 10.0.2.11:8080 or [2001:db8::b]:8080".to_owned()),
+    }
+}
+
+/// A virtual service in one word: `tcp,10.99.0.1:80`.
+pub(super) fn service(text: &str) -> Result<ServiceKey, String> {
+    let form = || "this is no virtual service: write tcp,10.99.0.1:80 or udp,[2001:db8::80]:53".to_owned();
+    let (protocol, address) = text.split_once(',').ok_or_else(form)?;
+    let protocol = ProtocolArg::from_str(protocol, true).map_err(|_| form())?.into();
+    Ok(ServiceKey { protocol, address: address.parse().map_err(|_| form())? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_port_may_be_left_out() {
+        let key = service("tcp,10.99.0.1:80").expect("a service");
+        for (text, want) in [
+            ("10.0.2.11", "10.0.2.11:80"),
+            ("10.0.2.11:8080", "10.0.2.11:8080"),
+            ("2001:db8::b", "[2001:db8::b]:80"),
+            ("[2001:db8::b]", "[2001:db8::b]:80"),
+            ("[2001:db8::b]:8080", "[2001:db8::b]:8080"),
+        ] {
+            assert_eq!(server(text).expect(text).of(key).to_string(), want);
+        }
+        for text in ["", "10.0.2", "10.0.2.11:", "10.0.2.11:65536", "web1", "[10.0.2.11"] {
+            assert!(server(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_service_in_one_word() {
+        let key = service("udp,[2001:db8::80]:53").expect("a service");
+        assert_eq!((key.protocol, key.address.to_string().as_str()), (Protocol::Udp, "[2001:db8::80]:53"));
+        for text in ["10.99.0.1:80", "tcp,10.99.0.1", "sctp,10.99.0.1:80", "tcp 10.99.0.1:80", ","] {
+            assert!(service(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Any bytes, any request, any reply through the codec.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use control::model::{ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, Weight};
+use control::protocol::{
+    ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Envelope, Framer, Latency, LatencySummary,
+    LcoreStats, PortStats, Refusal, Reply, Request, ServerStatus, ServiceList, ServiceStatus, Stats, Version,
+    decode_reply, decode_request, encode_reply, encode_request,
+};
+use proptest::array::uniform7;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    select(vec![Protocol::Tcp, Protocol::Udp])
+}
+
+fn method() -> impl Strategy<Value = ForwardingMethod> {
+    select(vec![ForwardingMethod::Nat, ForwardingMethod::Dr, ForwardingMethod::Tunnel])
+}
+
+fn scheduler() -> impl Strategy<Value = Scheduler> {
+    select(vec![Scheduler::Rr, Scheduler::Wrr, Scheduler::Wlc, Scheduler::Sh, Scheduler::Mh])
+}
+
+fn address() -> impl Strategy<Value = SocketAddr> {
+    (any::<IpAddr>(), any::<u16>()).prop_map(|(ip, port)| SocketAddr::new(ip, port))
+}
+
+prop_compose! {
+    fn service()(protocol in protocol(), address in address()) -> ServiceKey {
+        ServiceKey { protocol, address }
+    }
+}
+
+prop_compose! {
+    fn flags()(fallback: bool, port: bool) -> SchedulerFlags {
+        SchedulerFlags { fallback, port }
+    }
+}
+
+prop_compose! {
+    fn filter()(
+        protocol in option::of(protocol()),
+        service in option::of(service()),
+        server in option::of(address()),
+        client: Option<IpAddr>,
+        state: Option<String>,
+    ) -> ConnectionFilter {
+        ConnectionFilter { protocol, service, server, client, state }
+    }
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let weight = any::<u16>().prop_map(Weight).boxed();
+    let server = (address(), method(), weight.clone()).prop_map(|(address, method, weight)| RealServer {
+        address,
+        method,
+        weight,
+    });
+    prop_oneof![
+        (service(), scheduler(), flags()).prop_map(|(service, scheduler, flags)| Request::ServiceAdd {
+            service,
+            scheduler,
+            flags
+        }),
+        (service(), option::of(scheduler()), option::of(flags()))
+            .prop_map(|(service, scheduler, flags)| Request::ServiceEdit { service, scheduler, flags }),
+        service().prop_map(|service| Request::ServiceDelete { service }),
+        Just(Request::ServiceList {}),
+        (service(), server).prop_map(|(service, server)| Request::ServerAdd { service, server }),
+        (service(), address(), option::of(weight), option::of(method())).prop_map(
+            |(service, address, weight, method)| Request::ServerEdit { service, address, weight, method }
+        ),
+        (service(), address()).prop_map(|(service, address)| Request::ServerDelete { service, address }),
+        (filter(), any::<Option<String>>(), any::<Option<u32>>())
+            .prop_map(|(filter, cursor, limit)| Request::ConnectionList { filter, cursor, limit }),
+        Just(Request::Stats {}),
+        Just(Request::Latency {}),
+        Just(Request::Version {}),
+    ]
+}
+
+prop_compose! {
+    fn counters()(numbers: [u64; 5]) -> Counters {
+        let [connections, packets_in, packets_out, bytes_in, bytes_out] = numbers;
+        Counters { connections, packets_in, packets_out, bytes_in, bytes_out }
+    }
+}
+
+prop_compose! {
+    fn server_status()(
+        address in address(), method in method(), weight: u16, active: u64, inactive: u64, counters in counters(),
+    ) -> ServerStatus {
+        ServerStatus { address, method, weight: Weight(weight), active, inactive, counters }
+    }
+}
+
+prop_compose! {
+    fn service_status()(
+        service in service(), scheduler in scheduler(), flags in flags(), counters in counters(),
+        servers in vec(server_status(), 0..4),
+    ) -> ServiceStatus {
+        ServiceStatus { service, scheduler, flags, counters, servers }
+    }
+}
+
+prop_compose! {
+    fn connection()(
+        protocol in protocol(), client in address(), virtual_address in address(), server in address(),
+        method in method(), state: String, expires_in_ms: u64, lcore: u8,
+    ) -> ConnectionStatus {
+        ConnectionStatus { protocol, client, virtual_address, server, method, state, expires_in_ms, lcore }
+    }
+}
+
+fn counts() -> impl Strategy<Value = BTreeMap<String, u64>> {
+    btree_map(any::<String>(), any::<u64>(), 0..4)
+}
+
+prop_compose! {
+    fn lcore()(
+        lcore: u8, cpu: u32, conserved: bool, reasons in counts(), first in uniform7(any::<u64>()),
+        second in uniform7(any::<u64>()),
+    ) -> LcoreStats {
+        let [received, taken_over, forwarded, handed_over, punted, dropped, held] = first;
+        let [from_kernel, from_kernel_lost, connections, capacity, loops, busy_loops, _] = second;
+        LcoreStats {
+            lcore, cpu, received, taken_over, forwarded, handed_over, punted, dropped, held, from_kernel,
+            from_kernel_lost, connections, capacity, loops, busy_loops, conserved, reasons,
+        }
+    }
+}
+
+prop_compose! {
+    fn port()(port: u16, device: String, mirror: Option<String>, mac: String, numbers: [u64; 8]) -> PortStats {
+        let [rx_packets, rx_bytes, tx_packets, tx_bytes, rx_missed, rx_errors, rx_no_mbuf, tx_errors] = numbers;
+        PortStats {
+            port, device, mirror, mac, rx_packets, rx_bytes, tx_packets, tx_bytes, rx_missed, rx_errors, rx_no_mbuf,
+            tx_errors,
+        }
+    }
+}
+
+prop_compose! {
+    fn summary()(lcore: Option<u8>, numbers: [u64; 9]) -> LatencySummary {
+        let [count, min_ns, mean_ns, p50_ns, p90_ns, p99_ns, p99_9_ns, p99_99_ns, max_ns] = numbers;
+        LatencySummary { lcore, count, min_ns, mean_ns, p50_ns, p90_ns, p99_ns, p99_9_ns, p99_99_ns, max_ns }
+    }
+}
+
+fn reply() -> impl Strategy<Value = Reply> {
+    let stats = (any::<u64>(), any::<bool>(), vec(lcore(), 0..3), vec(port(), 0..3), counts()).prop_map(
+        |(uptime_ms, conserved, lcores, ports, slow_path)| Stats {
+            uptime_ms,
+            conserved,
+            lcores,
+            ports,
+            slow_path,
+        },
+    );
+    prop_oneof![
+        Just(Reply::DONE),
+        vec(service_status(), 0..4).prop_map(|services| Reply::ServiceList(ServiceList { services })),
+        (vec(connection(), 0..4), any::<Option<String>>())
+            .prop_map(|(connections, next)| Reply::ConnectionList(ConnectionList { connections, next })),
+        stats.prop_map(Reply::Stats),
+        (vec(summary(), 0..3), summary()).prop_map(|(lcores, all)| Reply::Latency(Latency { lcores, all })),
+        any::<(String, String, u32)>().prop_map(|(director, dpdk, protocol)| Reply::Version(Version {
+            director,
+            dpdk,
+            protocol
+        })),
+    ]
+}
+
+fn body(line: &[u8]) -> &[u8] {
+    let body = line.strip_suffix(b"\n").expect("a line ends with a newline");
+    assert!(!body.contains(&b'\n'), "a line has one newline");
+    body
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_understood_or_refused(line: Vec<u8>) {
+        // Random bytes hold no whole request.
+        let rejected = decode_request(&line).expect_err("no request");
+        prop_assert!(!rejected.refusal.message.is_empty());
+        prop_assert!(decode_reply(&line).is_err());
+    }
+
+    #[test]
+    fn a_damaged_request_is_understood_or_refused(
+        request in request(), id: u64, at: prop::sample::Index, byte: u8, cut: prop::sample::Index,
+    ) {
+        let mut line = body(&encode_request(id, &request)).to_vec();
+        let at = at.index(line.len());
+        line[at] = byte;
+        if let Err(rejected) = decode_request(&line) {
+            prop_assert!(!rejected.refusal.code.is_empty());
+        }
+        line.truncate(cut.index(line.len()));
+        prop_assert!(decode_request(&line).is_err(), "half a request is none");
+    }
+
+    #[test]
+    fn every_request_survives_the_way(id: u64, request in request()) {
+        prop_assert!(Request::NAMES.contains(&request.name()));
+        let line = encode_request(id, &request);
+        prop_assert_eq!(decode_request(body(&line)), Ok(Envelope { id, request }));
+    }
+
+    #[test]
+    fn every_reply_survives_the_way(id: u64, reply in reply()) {
+        let line = encode_reply(Some(id), &Ok(reply.clone()));
+        let got = decode_reply(body(&line)).expect("a reply");
+        prop_assert_eq!(got.id, Some(id));
+        prop_assert_eq!(serde_json::from_value::<Reply>(got.result.expect("ok")).expect("a reply"), reply);
+    }
+
+    #[test]
+    fn every_refusal_survives_the_way(id: Option<u64>, code: String, message: String, remedy: String) {
+        let refusal = Refusal::new(code, message, remedy);
+        let got = decode_reply(body(&encode_reply(id, &Err(refusal.clone())))).expect("a reply");
+        prop_assert_eq!((got.id, got.result), (id, Err(refusal)));
+    }
+
+    #[test]
+    fn lines_do_not_depend_on_how_bytes_arrive(
+        bytes in vec(prop_oneof![3 => any::<u8>(), 1 => Just(b'\n')], 0..300), pieces in vec(1usize..20, 1..300),
+    ) {
+        let mut framer = Framer::new(1000);
+        let mut got: Vec<Vec<u8>> = Vec::new();
+        let mut rest = bytes.as_slice();
+        for piece in pieces.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (now, later) = rest.split_at((*piece).min(rest.len()));
+            framer.push(now);
+            rest = later;
+            while let Some(line) = framer.next_line().expect("short lines") {
+                got.push(line.to_vec());
+            }
+        }
+        let mut want: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+        prop_assert_eq!(framer.pending(), want.pop().expect("what follows the last newline").len());
+        prop_assert_eq!(got, want);
+    }
+
+    #[test]
+    fn a_framer_holds_no_more_than_its_limit(lengths in vec(0usize..200, 1..50)) {
+        let mut framer = Framer::new(100);
+        for length in lengths {
+            framer.push(&vec![b'x'; length]);
+            match framer.next_line() {
+                Ok(line) => prop_assert!(line.is_none()),
+                Err(error) => {
+                    prop_assert!(framer.pending() > 100 && error.limit == 100);
+                    break;
+                }
+            }
+            prop_assert!(framer.pending() <= 100);
+        }
+    }
+}
+
+#[test]
+fn the_names_of_requests_are_those_of_the_variants() {
+    for name in Request::NAMES {
+        let line = format!("{{\"version\":1,\"id\":1,\"request\":\"{name}\"}}");
+        match decode_request(line.as_bytes()) {
+            Ok(envelope) => assert_eq!(envelope.request.name(), name),
+            // A missing field, not an unknown variant.
+            Err(rejected) => {
+                assert!(rejected.refusal.message.contains("missing field"), "{:?}", rejected.refusal);
+            }
+        }
+    }
+}
+
+#[test]
+fn changes_are_the_requests_that_add_edit_or_delete() {
+    for (line, changes) in [
+        (
+            r#"{"version":1,"id":1,"request":"service.delete","service":{"protocol":"tcp","address":"10.99.0.1:80"}}"#,
+            true,
+        ),
+        (
+            r#"{"version":1,"id":1,"request":"server.add","service":{"protocol":"tcp","address":"10.99.0.1:80"},"server":{"address":"10.0.2.11:80"}}"#,
+            true,
+        ),
+        (r#"{"version":1,"id":1,"request":"connection.list"}"#, false),
+        (r#"{"version":1,"id":1,"request":"stats"}"#, false),
+    ] {
+        assert_eq!(decode_request(line.as_bytes()).expect("a request").request.changes(), changes, "{line}");
+    }
+}
+
+#[test]
+fn deep_nesting_is_refused_without_a_deep_stack() {
+    let line = [vec![b'['; 1 << 20], vec![b']'; 1 << 20]].concat();
+    assert_eq!(decode_request(&line).expect_err("no object").refusal.code, "not-json");
+    let line = format!("{{\"version\":{}", "[".repeat(1 << 19));
+    assert_eq!(decode_request(line.as_bytes()).expect_err("too deep").refusal.code, "not-json");
+}

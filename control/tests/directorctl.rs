@@ -1,0 +1,303 @@
+//! The `directorctl` program, as a process, against a served socket.
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use control::protocol::Limits;
+use serde_json::{Value, json};
+use support::Running;
+
+fn directorctl(socket: &Path, arguments: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_directorctl"))
+        .arg("--socket")
+        .arg(socket)
+        .args(arguments.split_whitespace())
+        .stdin(Stdio::null())
+        .output()
+        .expect("directorctl starts")
+}
+
+/// What it prints when all goes well.
+fn good(running: &Running, arguments: &str) -> String {
+    let output = directorctl(&running.path, arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{arguments}: {errors}");
+    assert_eq!(errors, "", "{arguments}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// What it complains about, with this exit status.
+fn bad(socket: &Path, arguments: &str, status: i32) -> String {
+    let output = directorctl(socket, arguments);
+    let errors = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(status), "{arguments}: {errors}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{arguments}");
+    errors
+}
+
+#[test]
+fn services_and_servers_are_added_edited_listed_and_deleted() {
+    let running = Running::start(0, Limits::default());
+    assert_eq!(good(&running, "service add tcp 10.99.0.1:80 --scheduler rr"), "");
+    assert_eq!(good(&running, "service add udp [2001:db8::80]:53 --scheduler sh --fallback --hash-port"), "");
+    good(&running, "server add tcp 10.99.0.1:80 10.0.2.11:8080 --method nat --weight 2");
+    good(&running, "server add tcp 10.99.0.1:80 10.0.2.12");
+    good(&running, "server add udp [2001:db8::80]:53 2001:db8::b -m tunnel -w 0");
+    assert_eq!(
+        good(&running, "service list"),
+        "\
+Prot  LocalAddress:Port   Scheduler
+  ->  RemoteAddress:Port  Forward                   Weight  ActiveConn  InActConn
+TCP   10.99.0.1:80        rr
+  ->  10.0.2.11:8080      Masq                           2           3          4
+  ->  10.0.2.12:80        Route                          1           3          4
+UDP   [2001:db8::80]:53   sh (sh-fallback,sh-port)
+  ->  [2001:db8::b]:53    Tunnel                         0           3          4
+"
+    );
+    assert_eq!(
+        good(&running, "service list --counters").lines().take(4).collect::<Vec<_>>(),
+        [
+            "Prot  LocalAddress:Port   Conns  InPkts  OutPkts  InBytes  OutBytes",
+            "  ->  RemoteAddress:Port",
+            "TCP   10.99.0.1:80            7      70       60      700       600",
+            "  ->  10.0.2.11:8080          5       0        0        0         0",
+        ]
+    );
+
+    good(&running, "server edit tcp 10.99.0.1:80 10.0.2.12 --weight 0 --method nat");
+    good(&running, "service edit tcp 10.99.0.1:80 --scheduler mh --hash-port");
+    good(&running, "server del tcp 10.99.0.1:80 10.0.2.11:8080");
+    good(&running, "service del udp [2001:db8::80]:53");
+    let json: Value = serde_json::from_str(&good(&running, "--json service list")).expect("JSON");
+    let service = &json["services"][0];
+    assert_eq!(json["services"].as_array().map(Vec::len), Some(1));
+    assert_eq!(service["service"], json!({"protocol": "tcp", "address": "10.99.0.1:80"}));
+    assert_eq!(
+        (&service["scheduler"], &service["flags"]),
+        (&json!("mh"), &json!({"fallback": false, "port": true}))
+    );
+    assert_eq!(service["servers"].as_array().map(Vec::len), Some(1));
+    let server = &service["servers"][0];
+    assert_eq!(
+        (&server["address"], &server["weight"], &server["method"]),
+        (&json!("10.0.2.12:80"), &json!(0), &json!("nat"))
+    );
+
+    good(&running, "service edit tcp 10.99.0.1:80 --no-flags");
+    assert!(good(&running, "service list").contains("TCP   10.99.0.1:80        mh\n"));
+}
+
+#[test]
+fn json_of_a_change_is_an_empty_object() {
+    let running = Running::start(0, Limits::default());
+    assert_eq!(good(&running, "--json service add tcp 10.99.0.1:80"), "{}\n");
+    assert_eq!(good(&running, "service del tcp 10.99.0.1:80 --json"), "{}\n", "global options go anywhere");
+}
+
+#[test]
+fn statistics_latency_and_version() {
+    let running = Running::start(0, Limits::default());
+    let stats = good(&running, "stats");
+    assert!(stats.starts_with("Up 01:01, every packet accounted for\n\nLcore  CPU  Received"), "{stats}");
+    for line in ["no-real-server       5", "to-kernel     15"] {
+        assert!(stats.lines().any(|printed| printed == line), "{line:?} is not in\n{stats}");
+    }
+    assert!(stats.contains("25.0        yes\n"), "the share of busy loops is not in\n{stats}");
+    assert!(stats.contains("net_tap0,iface=dtap0  dir0    02:00:00:00:00:01    1000"), "{stats}");
+    let json: Value = serde_json::from_str(&good(&running, "stats --json")).expect("JSON");
+    assert_eq!(json, serde_json::to_value(support::stats()).expect("JSON"));
+
+    let latency = good(&running, "latency");
+    assert_eq!(latency.lines().count(), 3, "{latency}");
+    assert!(latency.lines().last().expect("a line").starts_with("  all       10  900 ns"), "{latency}");
+    assert!(latency.contains("2.5 us"), "{latency}");
+
+    let version = good(&running, "version");
+    assert!(version.contains("director     9.8.7\nDPDK         DPDK 22.11.5\nprotocol     1\n"), "{version}");
+}
+
+#[test]
+fn connections_are_listed_over_three_pages() {
+    let running = Running::start(2_500, Limits::default());
+    let list = good(&running, "connection list");
+    let lines: Vec<&str> = list.lines().collect();
+    assert_eq!(lines.len(), 2_501, "a head and every connection");
+    assert!(lines[0].starts_with("Prot  Expire  State        Source"), "{}", lines[0]);
+    let row =
+        ["TCP", "14:59", "established", "192.0.2.7:12499", "10.99.0.1:80", "10.0.2.11:8080", "Masq", "1"];
+    assert_eq!(lines[2_500].split_whitespace().collect::<Vec<_>>(), row);
+    let cursors: Vec<Option<String>> =
+        running.director.pages.lock().expect("no panic").iter().map(|page| page.1.clone()).collect();
+    assert_eq!(cursors, [None, Some("1000".to_owned()), Some("2000".to_owned())]);
+
+    let pages = good(&running, "--json connection list");
+    let sizes: Vec<usize> = pages
+        .lines()
+        .map(|page| {
+            serde_json::from_str::<Value>(page).expect("JSON")["connections"]
+                .as_array()
+                .expect("a list")
+                .len()
+        })
+        .collect();
+    assert_eq!(sizes, [1_000, 1_000, 500]);
+}
+
+#[test]
+fn a_limit_ends_the_list_and_filters_reach_the_director() {
+    let running = Running::start(2_500, Limits::default());
+    let arguments = "connection list --protocol tcp --service tcp,10.99.0.1:80 --server 10.0.2.11:8080 \
+                     --client 192.0.2.7 --state established --limit 1003";
+    assert_eq!(good(&running, arguments).lines().count(), 1_004);
+    let pages = running.director.pages.lock().expect("no panic");
+    assert_eq!(pages.iter().map(|page| page.2).collect::<Vec<_>>(), [Some(1_000), Some(3)]);
+    for (filter, _, _) in pages.iter() {
+        assert_eq!(
+            serde_json::to_value(filter).expect("JSON"),
+            json!({
+                "protocol": "tcp",
+                "service": {"protocol": "tcp", "address": "10.99.0.1:80"},
+                "server": "10.0.2.11:8080",
+                "client": "192.0.2.7",
+                "state": "established",
+            })
+        );
+    }
+}
+
+#[test]
+fn an_empty_list_has_only_its_head() {
+    let running = Running::start(0, Limits::default());
+    assert_eq!(good(&running, "connection list").lines().count(), 1);
+    assert_eq!(good(&running, "service list").lines().count(), 2);
+}
+
+#[test]
+fn a_reader_that_has_enough_is_no_failure() {
+    let running = Running::start(50_000, Limits::default());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_directorctl"))
+        .args(["connection", "list", "--socket"])
+        .arg(&running.path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("directorctl starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), b"".as_slice()));
+}
+
+#[test]
+fn refusals_say_what_and_how_to_mend_it() {
+    let running = Running::start(0, Limits::default());
+    assert_eq!(
+        bad(&running.path, "server del tcp 10.99.0.9:80 10.0.2.11", 1),
+        "directorctl: there is no such service (no-such-service)\n  try: list them with `directorctl service list`\n"
+    );
+    good(&running, "service add tcp 10.99.0.1:80");
+    assert!(bad(&running.path, "--json service add tcp 10.99.0.1:80", 1).contains("(service-exists)"));
+}
+
+#[test]
+fn another_user_may_read_but_not_change() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not run: only root can act as another user");
+        return;
+    }
+    let running = Running::start(0, Limits::default());
+    let directory = running.path.parent().expect("a directory");
+    // A copy where the other user can reach it.
+    let program = directory.join("directorctl");
+    std::fs::copy(env!("CARGO_BIN_EXE_directorctl"), &program).expect("copied");
+    for (path, mode) in [(directory, 0o755), (&program, 0o755), (&running.path, 0o666)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("the mode is set");
+    }
+    let as_other = |arguments: &str| {
+        let mut command = Command::new(&program);
+        command.uid(65_534).gid(65_534).arg("--socket").arg(&running.path);
+        command.args(arguments.split_whitespace()).output().expect("directorctl starts")
+    };
+    let output = as_other("service add tcp 10.99.0.1:80");
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        errors.contains("uid 65534 may read but not change") && errors.contains("(not-permitted)"),
+        "{errors}"
+    );
+    let output = as_other("service list");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 2, "something was added");
+
+    std::fs::set_permissions(&running.path, std::fs::Permissions::from_mode(0o660)).expect("the mode is set");
+    let output = as_other("service list");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("may not open"), "the mode keeps strangers out");
+}
+
+#[test]
+fn without_a_director_it_says_so() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("director.sock");
+    let error = bad(&socket, "service list", 1);
+    assert!(error.contains("no director listens on") && error.contains("director.sock"), "{error}");
+    drop(std::os::unix::net::UnixListener::bind(&socket).expect("a socket"));
+    assert!(bad(&socket, "service list", 1).contains("no director listens on"), "a stale socket");
+}
+
+#[test]
+fn wrong_usage_is_status_two() {
+    let nowhere = Path::new("/nonexistent/director.sock");
+    for arguments in [
+        "",
+        "service",
+        "reboot",
+        "service add tcp",
+        "service add sctp 10.99.0.1:80",
+        "service add tcp 10.99.0.1",
+        "service add tcp 10.99.0.1:80 --scheduler fastest",
+        "service edit tcp 10.99.0.1:80",
+        "service edit tcp 10.99.0.1:80 --fallback --no-flags",
+        "server add tcp 10.99.0.1:80",
+        "server add tcp 10.99.0.1:80 web1",
+        "server add tcp 10.99.0.1:80 10.0.2.11 --weight 65536",
+        "server add tcp 10.99.0.1:80 10.0.2.11 --weight -1",
+        "server edit tcp 10.99.0.1:80 10.0.2.11",
+        "connection list --limit 0",
+        "connection list --service 10.99.0.1:80",
+        "completion cobol",
+    ] {
+        assert!(!bad(nowhere, arguments, 2).is_empty(), "{arguments}");
+    }
+    let error = bad(nowhere, "service add tcp 10.99.0.1", 2);
+    assert!(error.contains("write 10.99.0.1:80"), "it does not say how to write it: {error}");
+}
+
+#[test]
+fn help_has_examples_and_needs_no_director() {
+    for arguments in
+        ["--help", "service add --help", "server edit --help", "connection list --help", "stats --help"]
+    {
+        let output = directorctl(Path::new("/nonexistent/director.sock"), arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("Examples:\n  directorctl"), "{arguments}");
+    }
+}
+
+#[test]
+fn completions_know_the_commands() {
+    for (shell, mark) in
+        [("bash", "complete -F"), ("zsh", "#compdef directorctl"), ("fish", "complete -c directorctl")]
+    {
+        let output = directorctl(Path::new("/nonexistent/director.sock"), &format!("completion {shell}"));
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        let script = String::from_utf8(output.stdout).expect("UTF-8");
+        for word in [mark, "connection", "hash-port", "tunnel"] {
+            assert!(script.contains(word), "{word} is not in the completion for {shell}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! docs/protocol.md and docs/directorctl.md keep up with the code.
+
+use control::protocol::{
+    ConnectionList, Done, Latency, Refusal, Request, ServiceList, Stats, Version, decode_reply,
+    decode_request, encode_request,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+const PROTOCOL: &str = include_str!("../../docs/protocol.md");
+const TOUR: &str = include_str!("../../docs/directorctl.md");
+
+/// The example lines: requests and replies.
+fn examples() -> impl Iterator<Item = &'static str> {
+    PROTOCOL.lines().filter(|line| line.starts_with("{\"version\""))
+}
+
+/// Every key of every object, but those of objects whose keys are data.
+fn keys(value: &Value, into: &mut Vec<String>) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                into.push(key.clone());
+                if key != "reasons" && key != "slow_path" {
+                    keys(value, into);
+                }
+            }
+        }
+        Value::Array(array) => array.iter().for_each(|value| keys(value, into)),
+        _ => {}
+    }
+}
+
+fn shown_exactly<T: DeserializeOwned + Serialize>(request: &str, ok: &Value) {
+    let parsed: T =
+        serde_json::from_value(ok.clone()).unwrap_or_else(|error| panic!("{request}: {error}\n{ok}"));
+    // The same keys back: the example has every field, and none that the director does not send.
+    assert_eq!(&serde_json::to_value(parsed).expect("JSON"), ok, "the example of {request}");
+}
+
+#[test]
+fn every_request_has_a_section_and_an_example() {
+    for name in Request::NAMES {
+        assert!(PROTOCOL.contains(&format!("### {name}\n")), "no section about {name}");
+        let example = examples().find(|line| line.contains(&format!("\"request\":\"{name}\"")));
+        assert!(example.is_some(), "no example of {name}");
+    }
+}
+
+#[test]
+fn every_example_request_is_understood() {
+    for line in examples().filter(|line| line.contains("\"request\"")) {
+        let envelope = decode_request(line.as_bytes()).unwrap_or_else(|error| panic!("{error:?}\n{line}"));
+        let again = encode_request(envelope.id, &envelope.request);
+        assert_eq!(decode_request(again.trim_ascii_end()), Ok(envelope));
+    }
+}
+
+#[test]
+fn every_example_reply_is_what_the_code_makes_of_it() {
+    let mut request = "";
+    let mut replies = 0;
+    for line in examples() {
+        if let Some((_, rest)) = line.split_once("\"request\":\"") {
+            request = rest.split('"').next().expect("a name");
+            continue;
+        }
+        let reply = decode_reply(line.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{line}"));
+        replies += 1;
+        match (request, reply.result) {
+            (_, Err(Refusal { code, message, remedy })) => {
+                assert!(!code.is_empty() && !message.is_empty() && !remedy.is_empty(), "{line}");
+            }
+            ("service.list", Ok(ok)) => shown_exactly::<ServiceList>(request, &ok),
+            ("connection.list", Ok(ok)) => shown_exactly::<ConnectionList>(request, &ok),
+            ("stats", Ok(ok)) => shown_exactly::<Stats>(request, &ok),
+            ("latency", Ok(ok)) => shown_exactly::<Latency>(request, &ok),
+            ("version", Ok(ok)) if ok != serde_json::json!({}) => shown_exactly::<Version>(request, &ok),
+            (_, Ok(ok)) => shown_exactly::<Done>(request, &ok),
+        }
+    }
+    assert!(replies >= 8, "only {replies} example replies");
+}
+
+#[test]
+fn every_field_of_a_reply_is_explained() {
+    let mut fields = Vec::new();
+    for line in examples().filter(|line| !line.contains("\"request\"")) {
+        keys(&serde_json::from_str(line).expect("JSON"), &mut fields);
+    }
+    fields.sort();
+    fields.dedup();
+    assert!(fields.len() > 60, "the examples show only {} fields", fields.len());
+    for field in fields {
+        assert!(PROTOCOL.contains(&format!("`{field}`")), "`{field}` is not explained");
+    }
+}
+
+#[test]
+fn every_refusal_of_the_protocol_is_listed() {
+    for code in [
+        "line-too-long",
+        "too-many-clients",
+        "not-utf-8",
+        "not-json",
+        "unsupported-version",
+        "missing-id",
+        "unknown-request",
+        "bad-request",
+        "not-permitted",
+    ] {
+        assert!(PROTOCOL.contains(&format!("| `{code}` |")), "{code} is not in the table");
+    }
+}
+
+#[test]
+fn the_tour_shows_every_command() {
+    for command in [
+        "service add",
+        "service edit",
+        "service del",
+        "service list",
+        "server add",
+        "server edit",
+        "server del",
+        "connection list",
+        "stats",
+        "latency",
+        "version",
+        "completion",
+    ] {
+        assert!(TOUR.contains(&format!("directorctl {command}")), "directorctl {command} is not shown");
+    }
+}

@@ -1,0 +1,254 @@
+//! A real server on a temporary socket with a director behind it that exists only in memory.
+
+// Every test program uses its own part of this.
+#![allow(dead_code)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use control::model::{ForwardingMethod, Protocol, ServiceKey};
+use control::protocol::{
+    ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Handler, Latency, LatencySummary,
+    LcoreStats, Limits, Peer, PortStats, Refusal, Reply, Request, Server, ServerStatus, ServiceList,
+    ServiceStatus, Stats, Version,
+};
+use serde_json::Value;
+
+/// What was asked for in one page of connections.
+pub(crate) type Page = (ConnectionFilter, Option<String>, Option<u32>);
+
+/// Keeps services in memory; invents connections.
+pub(crate) struct FakeDirector {
+    services: Mutex<Vec<ServiceStatus>>,
+    connections: usize,
+    /// The pages of connections that were asked for.
+    pub(crate) pages: Mutex<Vec<Page>>,
+}
+
+fn connection(number: usize) -> ConnectionStatus {
+    ConnectionStatus {
+        protocol: Protocol::Tcp,
+        client: format!("192.0.2.7:{}", 10_000 + number).parse().expect("an address"),
+        virtual_address: "10.99.0.1:80".parse().expect("an address"),
+        server: "10.0.2.11:8080".parse().expect("an address"),
+        method: ForwardingMethod::Nat,
+        state: "established".to_owned(),
+        expires_in_ms: 899_000,
+        lcore: 1,
+    }
+}
+
+fn find(services: &mut [ServiceStatus], key: ServiceKey) -> Result<&mut ServiceStatus, Refusal> {
+    services.iter_mut().find(|status| status.service == key).ok_or_else(|| {
+        Refusal::new(
+            "no-such-service",
+            "there is no such service",
+            "list them with `directorctl service list`",
+        )
+    })
+}
+
+impl Handler for FakeDirector {
+    async fn handle(&self, request: Request, _peer: Peer) -> Result<Reply, Refusal> {
+        if let Request::ConnectionList { filter: ConnectionFilter { state: Some(state), .. }, .. } = &request
+            && state == "slow"
+        {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let mut services = self.services.lock().expect("no handler panicked");
+        match request {
+            Request::ServiceAdd { service, scheduler, flags } => {
+                if find(&mut services, service).is_ok() {
+                    return Err(Refusal::new("service-exists", "it exists", "edit it"));
+                }
+                let counters = Counters {
+                    connections: 7,
+                    packets_in: 70,
+                    packets_out: 60,
+                    bytes_in: 700,
+                    bytes_out: 600,
+                };
+                services.push(ServiceStatus { service, scheduler, flags, counters, servers: Vec::new() });
+            }
+            Request::ServiceEdit { service, scheduler, flags } => {
+                let status = find(&mut services, service)?;
+                status.scheduler = scheduler.unwrap_or(status.scheduler);
+                status.flags = flags.unwrap_or(status.flags);
+            }
+            Request::ServiceDelete { service } => {
+                find(&mut services, service)?;
+                services.retain(|status| status.service != service);
+            }
+            Request::ServerAdd { service, server } => {
+                find(&mut services, service)?.servers.push(ServerStatus {
+                    address: server.address,
+                    method: server.method,
+                    weight: server.weight,
+                    active: 3,
+                    inactive: 4,
+                    counters: Counters { connections: 5, ..Counters::default() },
+                });
+            }
+            Request::ServerEdit { service, address, weight, method } => {
+                let status = find(&mut services, service)?;
+                for server in status.servers.iter_mut().filter(|server| server.address == address) {
+                    server.weight = weight.unwrap_or(server.weight);
+                    server.method = method.unwrap_or(server.method);
+                }
+            }
+            Request::ServerDelete { service, address } => {
+                find(&mut services, service)?.servers.retain(|server| server.address != address);
+            }
+            Request::ServiceList {} => {
+                return Ok(Reply::ServiceList(ServiceList { services: services.clone() }));
+            }
+            Request::ConnectionList { filter, cursor, limit } => {
+                let start = cursor.as_deref().map_or(0, |cursor| cursor.parse().expect("a cursor of ours"));
+                let end = self.connections.min(start + limit.unwrap_or(1000) as usize);
+                self.pages.lock().expect("no handler panicked").push((filter, cursor, limit));
+                let next = (end < self.connections).then(|| end.to_string());
+                let connections = (start..end).map(connection).collect();
+                return Ok(Reply::ConnectionList(ConnectionList { connections, next }));
+            }
+            Request::Stats {} => return Ok(Reply::Stats(stats())),
+            Request::Latency {} => {
+                let all =
+                    LatencySummary { count: 10, min_ns: 900, p99_ns: 2_500, ..LatencySummary::default() };
+                return Ok(Reply::Latency(Latency {
+                    lcores: vec![LatencySummary { lcore: Some(1), ..all }],
+                    all,
+                }));
+            }
+            Request::Version {} => {
+                let dpdk = "DPDK 22.11.5".to_owned();
+                return Ok(Reply::Version(Version { director: "9.8.7".to_owned(), dpdk, protocol: 1 }));
+            }
+        }
+        Ok(Reply::DONE)
+    }
+}
+
+/// Statistics in which every field that may be empty is not.
+pub(crate) fn stats() -> Stats {
+    Stats {
+        uptime_ms: 61_000,
+        conserved: true,
+        lcores: vec![LcoreStats {
+            lcore: 1,
+            cpu: 3,
+            received: 1_000,
+            dropped: 5,
+            loops: 200,
+            busy_loops: 50,
+            conserved: true,
+            reasons: [("no-real-server".to_owned(), 5)].into(),
+            ..LcoreStats::default()
+        }],
+        ports: vec![PortStats {
+            device: "net_tap0,iface=dtap0".to_owned(),
+            mirror: Some("dir0".to_owned()),
+            mac: "02:00:00:00:00:01".to_owned(),
+            rx_packets: 1_000,
+            ..PortStats::default()
+        }],
+        slow_path: [("to-kernel".to_owned(), 15)].into(),
+    }
+}
+
+/// A served socket; stops when dropped.
+pub(crate) struct Running {
+    pub(crate) director: Arc<FakeDirector>,
+    pub(crate) path: PathBuf,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    _directory: tempfile::TempDir,
+}
+
+impl Running {
+    /// Serves with this many connections to list.
+    pub(crate) fn start(connections: usize, limits: Limits) -> Running {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("director.sock");
+        let pages = Mutex::default();
+        let director = Arc::new(FakeDirector { services: Mutex::default(), connections, pages });
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let (ready, is_ready) = mpsc::channel();
+        let thread = std::thread::spawn({
+            let (director, path) = (Arc::clone(&director), path.clone());
+            move || {
+                let server = Server::bind(&path).expect("a free name").with_limits(limits);
+                ready.send(()).expect("the test waits");
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                let shutdown = async { stopped.await.unwrap_or(()) };
+                runtime.block_on(server.serve(director, shutdown)).expect("serves");
+            }
+        });
+        is_ready.recv().expect("the server starts");
+        Running { director, path, stop: Some(stop), thread: Some(thread), _directory: directory }
+    }
+
+    /// A connection that speaks lines.
+    pub(crate) fn connect(&self) -> Lines {
+        Lines::connect(&self.path)
+    }
+
+    /// Stops serving and waits for it.
+    pub(crate) fn stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // The receiver is gone only if the server is.
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let joined = thread.join();
+            assert!(joined.is_ok() || std::thread::panicking(), "the server panicked");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A client without any knowledge of the protocol.
+pub(crate) struct Lines {
+    pub(crate) stream: UnixStream,
+    reader: BufReader<UnixStream>,
+}
+
+impl Lines {
+    pub(crate) fn connect(path: &Path) -> Lines {
+        let stream = UnixStream::connect(path).expect("somebody listens");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        let reader = BufReader::new(stream.try_clone().expect("a second handle"));
+        Lines { stream, reader }
+    }
+
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the server reads");
+    }
+
+    /// The next line as JSON; none when the server has closed the connection.
+    pub(crate) fn receive(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        match self.reader.read_line(&mut line) {
+            Ok(0) => None,
+            Ok(_) => Some(serde_json::from_str(&line).expect("a line of JSON")),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => None,
+            Err(error) => panic!("no line within the timeout: {error}"),
+        }
+    }
+
+    /// Sends a line and returns the next one.
+    pub(crate) fn ask(&mut self, line: &str) -> Value {
+        // The server may close before it has all of a line that is too long, after it has said why.
+        let _ = self.stream.write_all(format!("{line}\n").as_bytes());
+        self.receive().expect("a reply")
+    }
+}
