@@ -25,12 +25,13 @@ pub struct ServiceKey {
 }
 
 /// How packets reach a real server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ForwardingMethod {
     /// Network address translation (`ipvsadm -m`, "Masq"): destination rewritten, replies cross the director.
     Nat,
-    /// Direct routing (`-g`, "Route"): only the next hop's MAC changes.
+    /// Direct routing (`-g`, "Route"): only the next hop's MAC changes. `ipvsadm`'s default.
+    #[default]
     Dr,
     /// IP-IP encapsulation (`-i`, "Tunnel").
     Tunnel,

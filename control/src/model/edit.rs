@@ -1,0 +1,59 @@
+//! What an operator can change about the model while the director runs.
+
+use std::net::SocketAddr;
+
+use super::{ForwardingMethod, RealServer, Scheduler, SchedulerFlags, ServiceKey, Weight};
+
+/// One change of the model, made whole or not at all by [`Model::apply`](super::Model::apply).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// Adds a virtual service without real servers.
+    AddService {
+        /// What names it.
+        key: ServiceKey,
+        /// How it chooses a real server.
+        scheduler: Scheduler,
+        /// The scheduler's options.
+        flags: SchedulerFlags,
+    },
+    /// Changes what is given of a virtual service.
+    EditService {
+        /// The virtual service.
+        key: ServiceKey,
+        /// The new scheduler, if it changes.
+        scheduler: Option<Scheduler>,
+        /// The new options, if they change. Options that are not given stay as they are, but are dropped
+        /// when the new scheduler has none.
+        flags: Option<SchedulerFlags>,
+    },
+    /// Deletes a virtual service with its real servers.
+    DeleteService {
+        /// The virtual service.
+        key: ServiceKey,
+    },
+    /// Adds a real server behind those that the virtual service has.
+    AddServer {
+        /// The virtual service.
+        service: ServiceKey,
+        /// The real server.
+        server: RealServer,
+    },
+    /// Changes what is given of a real server, which keeps its place.
+    EditServer {
+        /// The virtual service.
+        service: ServiceKey,
+        /// Which real server.
+        address: SocketAddr,
+        /// The new weight, if it changes.
+        weight: Option<Weight>,
+        /// The new forwarding method, if it changes.
+        method: Option<ForwardingMethod>,
+    },
+    /// Deletes a real server.
+    DeleteServer {
+        /// The virtual service.
+        service: ServiceKey,
+        /// Which real server.
+        address: SocketAddr,
+    },
+}

@@ -1,0 +1,162 @@
+//! The model's words as operators type and read them: `tcp 10.0.0.1:80`, `wlc`, `dr`, a weight.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use super::{ForwardingMethod, Protocol, Scheduler, ServiceKey, Weight};
+
+/// A text that is not the word it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a {what}: expected {expected}")]
+pub struct ParseWordError {
+    /// What it should have been, e.g. "scheduler".
+    pub what: &'static str,
+    /// The text as it was given.
+    pub text: String,
+    /// What would have been accepted.
+    pub expected: &'static str,
+}
+
+impl ParseWordError {
+    fn new(what: &'static str, text: &str, expected: &'static str) -> Self {
+        ParseWordError { what, text: text.to_owned(), expected }
+    }
+}
+
+/// Implements `ALL`, `word`, `Display` and `FromStr` for an enum whose variants each have one word.
+macro_rules! words {
+    ($type:ident, $what:literal, $expected:literal, $($variant:ident => $word:literal),+) => {
+        impl $type {
+            /// Every value, in the order in which help texts list them.
+            pub const ALL: &'static [$type] = &[$($type::$variant),+];
+
+            /// The one word for it, as the configuration, `directorctl` and the control protocol write it.
+            pub fn word(self) -> &'static str {
+                match self {
+                    $($type::$variant => $word),+
+                }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                // `pad` honours the width that tables ask for.
+                f.pad(self.word())
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = ParseWordError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                match text {
+                    $($word => Ok($type::$variant),)+
+                    _ => Err(ParseWordError::new($what, text, $expected)),
+                }
+            }
+        }
+    };
+}
+
+words!(Protocol, "protocol", "tcp or udp", Tcp => "tcp", Udp => "udp");
+words!(
+    ForwardingMethod, "forwarding method", "nat, dr or tunnel",
+    Nat => "nat", Dr => "dr", Tunnel => "tunnel"
+);
+words!(
+    Scheduler, "scheduler", "rr, wrr, wlc, sh or mh",
+    Rr => "rr", Wrr => "wrr", Wlc => "wlc", Sh => "sh", Mh => "mh"
+);
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.protocol, self.address)
+    }
+}
+
+impl FromStr for ServiceKey {
+    type Err = ParseWordError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong =
+            || ParseWordError::new("virtual service", text, "PROTOCOL ADDRESS:PORT, e.g. tcp 10.0.0.1:80");
+        let mut words = text.split_ascii_whitespace();
+        let (Some(protocol), Some(address), None) = (words.next(), words.next(), words.next()) else {
+            return Err(wrong());
+        };
+        let protocol: Protocol = protocol.parse()?;
+        let address: SocketAddr = address.parse().map_err(|_| wrong())?;
+        Ok(ServiceKey { protocol, address })
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for Weight {
+    type Err = ParseWordError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || ParseWordError::new("weight", text, "a whole number from 0 to 65535");
+        text.parse().map(Weight).map_err(|_| wrong())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn comes_back<T: Copy + fmt::Debug + fmt::Display + FromStr<Err = ParseWordError> + PartialEq>(all: &[T]) {
+        for value in all {
+            assert_eq!(value.to_string().parse(), Ok(*value));
+        }
+    }
+
+    #[test]
+    fn every_word_reads_back_as_what_it_names() {
+        comes_back(Protocol::ALL);
+        comes_back(ForwardingMethod::ALL);
+        comes_back(Scheduler::ALL);
+        comes_back(&[Weight(0), Weight(1), Weight(u16::MAX)]);
+    }
+
+    #[test]
+    fn the_words_are_the_ones_serde_writes() {
+        for scheduler in Scheduler::ALL {
+            let json = serde_json::to_string(scheduler).expect("a unit variant is always JSON");
+            assert_eq!(json, format!("\"{scheduler}\""));
+        }
+        for method in ForwardingMethod::ALL {
+            let json = serde_json::to_string(method).expect("a unit variant is always JSON");
+            assert_eq!(json, format!("\"{method}\""));
+        }
+    }
+
+    #[test]
+    fn a_service_reads_as_protocol_and_address() {
+        let key: ServiceKey = "tcp 10.0.0.1:80".parse().expect("a well-formed key");
+        assert_eq!(key.to_string(), "tcp 10.0.0.1:80");
+        let six: ServiceKey = "udp [2001:db8::53]:53".parse().expect("a well-formed key");
+        assert_eq!(six.to_string(), "udp [2001:db8::53]:53");
+        for bad in ["", "tcp", "tcp 10.0.0.1", "sctp 10.0.0.1:80", "tcp 10.0.0.1:80 rr", "tcp:10.0.0.1:80"] {
+            assert!(bad.parse::<ServiceKey>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_wrong_word_is_told_what_would_have_been_right() {
+        let error = "lru".parse::<Scheduler>().expect_err("there is no such scheduler");
+        assert_eq!(error.to_string(), "`lru` is not a scheduler: expected rr, wrr, wlc, sh or mh");
+        assert!("65536".parse::<Weight>().is_err());
+        assert!("-1".parse::<Weight>().is_err());
+    }
+
+    #[test]
+    fn words_keep_to_the_width_of_a_column() {
+        assert_eq!(format!("{:<6}|{:>4}", ForwardingMethod::Dr, Weight(7)), "dr    |   7");
+    }
+}
