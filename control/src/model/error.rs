@@ -114,7 +114,9 @@ pub enum EditError {
         fault: AddressFault,
     },
     /// Only the hashing schedulers have flags.
-    #[error("scheduler {scheduler} of virtual service {service} knows neither the fallback nor the port flag")]
+    #[error(
+        "scheduler {scheduler} of virtual service {service} knows neither the fallback nor the port flag"
+    )]
     FlagsNotAllowed {
         /// The virtual service.
         service: ServiceKey,
@@ -183,7 +185,9 @@ impl EditError {
             }
             EditError::LimitReached { what, .. } => {
                 let what = what.word();
-                format!("delete {what} that are not needed, or raise `{what}` in [limits] and restart the director")
+                format!(
+                    "delete {what} that are not needed, or raise `{what}` in [limits] and restart the director"
+                )
             }
             EditError::Ipv6NotSupported { .. } => "give an IPv4 address".to_owned(),
         }

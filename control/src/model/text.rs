@@ -110,7 +110,9 @@ impl FromStr for Weight {
 mod tests {
     use super::*;
 
-    fn comes_back<T: Copy + fmt::Debug + fmt::Display + FromStr<Err = ParseWordError> + PartialEq>(all: &[T]) {
+    fn comes_back<T: Copy + fmt::Debug + fmt::Display + FromStr<Err = ParseWordError> + PartialEq>(
+        all: &[T],
+    ) {
         for value in all {
             assert_eq!(value.to_string().parse(), Ok(*value));
         }

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{AddressFault, EditError, ForwardingMethod, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey};
+use super::{
+    AddressFault, EditError, ForwardingMethod, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey,
+};
 
 /// The part of a service that breaks a rule, so that the configuration can point at its line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

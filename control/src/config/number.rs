@@ -1,0 +1,43 @@
+//! The ranges of the configuration's numbers.
+
+use std::ops::RangeInclusive;
+
+use super::errors::Complaints;
+use super::walk::At;
+
+/// Highest number of ports: what the data plane keeps room for.
+pub(super) const MAX_PORTS: usize = 16;
+/// Highest number of worker lcores: a DPDK build has room for 128 lcores, one of which is the main one.
+pub(super) const MAX_WORKERS: usize = 127;
+
+pub(super) const MEMORY_MB: RangeInclusive<u32> = 64..=1_048_576;
+pub(super) const MBUFS: RangeInclusive<u32> = 512..=16_777_216;
+pub(super) const CPU: RangeInclusive<u32> = 0..=1023;
+pub(super) const CAPACITY: RangeInclusive<u32> = 1..=268_435_456;
+pub(super) const SERVICES: RangeInclusive<u32> = 1..=65_536;
+pub(super) const SERVERS: RangeInclusive<u32> = 1..=1_048_576;
+pub(super) const SECONDS: RangeInclusive<u32> = 1..=2_678_400;
+/// From what IPv4 asks of every link to the usual jumbo frame.
+pub(super) const MTU: RangeInclusive<u16> = 68..=9216;
+pub(super) const DESCRIPTORS: RangeInclusive<u16> = 64..=32_768;
+pub(super) const WEIGHT: RangeInclusive<u16> = 0..=65_535;
+
+/// The number if it is given and within the range. Complains of one that is outside.
+pub(super) fn within<T>(
+    given: Option<&At<i128>>,
+    range: RangeInclusive<T>,
+    complaints: &mut Complaints<'_>,
+) -> Option<T>
+where
+    T: Copy + TryFrom<i128> + Into<i128>,
+{
+    let At { value, site } = given?;
+    let (least, most): (i128, i128) = ((*range.start()).into(), (*range.end()).into());
+    if (least..=most).contains(value)
+        && let Ok(value) = T::try_from(*value)
+    {
+        return Some(value);
+    }
+    complaints.add(site, format!("{value} is out of range"), format!("give a number from {least} to {most}"));
+    None
+}

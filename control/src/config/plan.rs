@@ -1,0 +1,130 @@
+//! What a director with this configuration would do, in the operator's words.
+
+use std::fmt::Write as _;
+
+use super::{Config, Hugepages, Idle, Mirror, Port, PortDevice};
+use crate::model::Service;
+
+impl Hugepages {
+    pub(super) const ALL: &'static [Hugepages] = &[Hugepages::Auto, Hugepages::Yes, Hugepages::No];
+
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Hugepages::Auto => "auto",
+            Hugepages::Yes => "yes",
+            Hugepages::No => "no",
+        }
+    }
+}
+
+impl Idle {
+    pub(super) const ALL: &'static [Idle] = &[Idle::Auto, Idle::Poll, Idle::Sleep];
+
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Idle::Auto => "auto",
+            Idle::Poll => "poll",
+            Idle::Sleep => "sleep",
+        }
+    }
+}
+
+impl Config {
+    /// What the director would do with this configuration, one thing a line, for `director check`.
+    pub fn plan(&self) -> String {
+        let mut lines = vec![format!("control socket {}", self.socket.display()), self.memory()];
+        if !self.dpdk.eal_args.is_empty() {
+            lines.push(format!("further EAL arguments: {}", self.dpdk.eal_args.join(" ")));
+        }
+        lines.extend([self.workers(), self.room(), self.timeout_line()]);
+        lines.extend(self.ports.iter().enumerate().map(|(index, port)| port_line(index, port)));
+        for service in self.model.services().values() {
+            lines.push(service_line(service));
+            for server in &service.servers {
+                lines.push(format!("  {} {} weight {}", server.address, server.method, server.weight));
+            }
+        }
+        if self.model.services().is_empty() {
+            lines.push("no virtual services; directorctl can add them".to_owned());
+        }
+        lines.push(String::new());
+        lines.join("\n")
+    }
+
+    fn memory(&self) -> String {
+        let megabytes = self.dpdk.memory_mb;
+        let mut line = match self.dpdk.hugepages {
+            Hugepages::Auto => format!("memory in hugepages if some are free, else {megabytes} MB without"),
+            Hugepages::Yes => "memory in hugepages".to_owned(),
+            Hugepages::No => format!("{megabytes} MB of memory without hugepages"),
+        };
+        match self.dpdk.mbufs {
+            Some(mbufs) => write!(line, ", {mbufs} mbufs"),
+            None => write!(line, ", as many mbufs as ports and queues need"),
+        }
+        .expect("writing to a String does not fail");
+        line
+    }
+
+    fn workers(&self) -> String {
+        let who = match self.lcores.cpus.as_deref() {
+            None => "one worker lcore on the last CPU that the process may run on".to_owned(),
+            Some(cpus) => {
+                let list: Vec<String> = cpus.iter().map(u32::to_string).collect();
+                let (workers, where_to) =
+                    if cpus.len() == 1 { ("worker lcore", "CPU") } else { ("worker lcores", "CPUs") };
+                format!("{} {workers} on {where_to} {}", cpus.len(), list.join(", "))
+            }
+        };
+        let pci = self.ports.iter().any(|port| port.kind == PortDevice::Pci);
+        let polls = match self.lcores.idle {
+            Idle::Poll => true,
+            Idle::Sleep => false,
+            Idle::Auto => pci,
+        };
+        format!("{who}, {} when idle", if polls { "polling on" } else { "sleeping" })
+    }
+
+    fn room(&self) -> String {
+        format!(
+            "room for {} connections per lcore, {} services and {} servers",
+            self.connections.capacity, self.limits.services, self.limits.servers
+        )
+    }
+
+    fn timeout_line(&self) -> String {
+        let [tcp, tcp_fin, udp] =
+            [self.timeouts.tcp, self.timeouts.tcp_fin, self.timeouts.udp].map(|timeout| timeout.as_secs());
+        format!("timeouts tcp {tcp} s, tcp_fin {tcp_fin} s, udp {udp} s")
+    }
+}
+
+fn port_line(index: usize, port: &Port) -> String {
+    let kind = match &port.kind {
+        PortDevice::Pci => "PCI device".to_owned(),
+        PortDevice::Vdev { driver, .. } => format!("virtual device of {driver}"),
+    };
+    let mirror = match &port.mirror {
+        Mirror::Interface(name) => format!("mirrored by {name}"),
+        Mirror::None => "without a mirror".to_owned(),
+        Mirror::KernelKeeps { interface } => format!("whose interface {interface} the kernel keeps"),
+    };
+    format!(
+        "port {index} {}, {kind}, {mirror}, mtu {}, {} receive and {} transmit descriptors",
+        port.device, port.mtu, port.rx_descriptors, port.tx_descriptors
+    )
+}
+
+fn service_line(service: &Service) -> String {
+    let mut line = format!("service {} scheduler {}", service.key, service.scheduler);
+    if service.flags.fallback {
+        line.push_str(" fallback");
+    }
+    if service.flags.port {
+        line.push_str(" hash_port");
+    }
+    if service.servers.is_empty() {
+        line.push_str(" without real servers");
+    }
+    line
+}

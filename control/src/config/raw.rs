@@ -1,0 +1,134 @@
+//! The configuration as it was typed: every value of the right TOML type with its place, not yet understood.
+
+use super::errors::{Complaints, Site};
+use super::walk::{At, Table};
+
+/// The whole file.
+pub(super) struct RawConfig {
+    pub(super) site: Site,
+    pub(super) socket: Option<At<String>>,
+    pub(super) hugepages: Option<At<String>>,
+    pub(super) memory_mb: Option<At<i128>>,
+    pub(super) mbufs: Option<At<i128>>,
+    pub(super) eal_args: Option<At<Vec<At<String>>>>,
+    pub(super) cpus: Option<At<Vec<At<i128>>>>,
+    pub(super) idle: Option<At<String>>,
+    pub(super) capacity: Option<At<i128>>,
+    pub(super) max_services: Option<At<i128>>,
+    pub(super) max_servers: Option<At<i128>>,
+    pub(super) tcp: Option<At<i128>>,
+    pub(super) tcp_fin: Option<At<i128>>,
+    pub(super) udp: Option<At<i128>>,
+    pub(super) has_port: bool,
+    pub(super) ports: Vec<RawPort>,
+    pub(super) services: Vec<RawService>,
+}
+
+/// One `[[port]]`.
+pub(super) struct RawPort {
+    pub(super) site: Site,
+    pub(super) has_device: bool,
+    pub(super) device: Option<At<String>>,
+    pub(super) has_mirror: bool,
+    pub(super) mirror: Option<At<String>>,
+    pub(super) mtu: Option<At<i128>>,
+    pub(super) rx_descriptors: Option<At<i128>>,
+    pub(super) tx_descriptors: Option<At<i128>>,
+}
+
+/// One `[[service]]`.
+pub(super) struct RawService {
+    pub(super) site: Site,
+    pub(super) has_protocol: bool,
+    pub(super) protocol: Option<At<String>>,
+    pub(super) has_address: bool,
+    pub(super) address: Option<At<String>>,
+    pub(super) scheduler: Option<At<String>>,
+    pub(super) fallback: Option<At<bool>>,
+    pub(super) hash_port: Option<At<bool>>,
+    pub(super) servers: Vec<RawServer>,
+}
+
+/// One `[[service.server]]`.
+pub(super) struct RawServer {
+    pub(super) site: Site,
+    pub(super) has_address: bool,
+    pub(super) address: Option<At<String>>,
+    pub(super) method: Option<At<String>>,
+    pub(super) weight: Option<At<i128>>,
+}
+
+impl RawConfig {
+    /// Takes every value out of the file and complains of what has the wrong type and of unknown keys.
+    pub(super) fn read(root: &Table<'_, '_>, complaints: &mut Complaints<'_>) -> RawConfig {
+        let c = complaints;
+        let dpdk = root.table("dpdk", c);
+        let lcores = root.table("lcores", c);
+        let connections = root.table("connections", c);
+        let limits = root.table("limits", c);
+        let timeouts = root.table("timeouts", c);
+        RawConfig {
+            site: root.site().clone(),
+            socket: root.string("socket", c),
+            hugepages: dpdk.as_ref().and_then(|table| table.string("hugepages", c)),
+            memory_mb: dpdk.as_ref().and_then(|table| table.integer("memory_mb", c)),
+            mbufs: dpdk.as_ref().and_then(|table| table.integer("mbufs", c)),
+            eal_args: dpdk.as_ref().and_then(|table| table.strings("eal_args", c)),
+            cpus: lcores.as_ref().and_then(|table| table.integers("cpus", c)),
+            idle: lcores.as_ref().and_then(|table| table.string("idle", c)),
+            capacity: connections.as_ref().and_then(|table| table.integer("capacity", c)),
+            max_services: limits.as_ref().and_then(|table| table.integer("services", c)),
+            max_servers: limits.as_ref().and_then(|table| table.integer("servers", c)),
+            tcp: timeouts.as_ref().and_then(|table| table.integer("tcp", c)),
+            tcp_fin: timeouts.as_ref().and_then(|table| table.integer("tcp_fin", c)),
+            udp: timeouts.as_ref().and_then(|table| table.integer("udp", c)),
+            has_port: root.has_elements("port"),
+            ports: root.tables("port", c).iter().map(|table| RawPort::read(table, c)).collect(),
+            services: root.tables("service", c).iter().map(|table| RawService::read(table, c)).collect(),
+        }
+    }
+}
+
+impl RawPort {
+    fn read(table: &Table<'_, '_>, complaints: &mut Complaints<'_>) -> RawPort {
+        RawPort {
+            site: table.site().clone(),
+            has_device: table.has("device"),
+            device: table.string("device", complaints),
+            has_mirror: table.has("mirror"),
+            mirror: table.string("mirror", complaints),
+            mtu: table.integer("mtu", complaints),
+            rx_descriptors: table.integer("rx_descriptors", complaints),
+            tx_descriptors: table.integer("tx_descriptors", complaints),
+        }
+    }
+}
+
+impl RawService {
+    fn read(table: &Table<'_, '_>, complaints: &mut Complaints<'_>) -> RawService {
+        let servers = table.tables("service.server", complaints);
+        RawService {
+            site: table.site().clone(),
+            has_protocol: table.has("protocol"),
+            protocol: table.string("protocol", complaints),
+            has_address: table.has("address"),
+            address: table.string("address", complaints),
+            scheduler: table.string("scheduler", complaints),
+            fallback: table.boolean("fallback", complaints),
+            hash_port: table.boolean("hash_port", complaints),
+            servers: servers.iter().map(|table| RawServer::read(table, complaints)).collect(),
+        }
+    }
+}
+
+impl RawServer {
+    fn read(table: &Table<'_, '_>, complaints: &mut Complaints<'_>) -> RawServer {
+        RawServer {
+            site: table.site().clone(),
+            has_address: table.has("address"),
+            address: table.string("address", complaints),
+            method: table.string("method", complaints),
+            weight: table.integer("weight", complaints),
+        }
+    }
+}

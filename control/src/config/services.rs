@@ -1,0 +1,193 @@
+//! The services of the configuration, held to the rules of the model.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use super::errors::{Complaints, Site};
+use super::raw::{RawServer, RawService};
+use super::walk::At;
+use super::{keys, number};
+use crate::model::{
+    EditError, ForwardingMethod, Limited, Limits, Place, Protocol, RealServer, Scheduler, SchedulerFlags,
+    Service, ServiceKey, Weight, faults,
+};
+
+/// Understands every `[[service]]`. Complains of all that is wrong, and leaves that out.
+pub(super) fn services(raw: &[RawService], limits: &Limits, complaints: &mut Complaints<'_>) -> Vec<Service> {
+    let mut services = Vec::with_capacity(raw.len());
+    let mut seen: HashMap<ServiceKey, usize> = HashMap::new();
+    for (index, raw) in raw.iter().enumerate() {
+        let Some(service) = service(raw, complaints) else {
+            continue;
+        };
+        let site = address_site(raw);
+        if let Some(first) = seen.insert(service.key, index) {
+            seen.insert(service.key, first);
+            complaints.add(
+                site,
+                format!("virtual service {} is service[{first}] already", service.key),
+                "put the real servers of both into one [[service]], or change the protocol, address or port",
+            );
+            continue;
+        }
+        services.push(service);
+    }
+    check_limits(raw, limits, complaints);
+    services
+}
+
+/// Complains once of the first service and the first server that there is no room for.
+fn check_limits(raw: &[RawService], limits: &Limits, complaints: &mut Complaints<'_>) {
+    let mut complain = |site: &Site, what, limit| {
+        let error = EditError::LimitReached { what, limit };
+        complaints.add(site, error.to_string(), error.remedy());
+    };
+    if let Some(service) = raw.get(limits.services) {
+        complain(&service.site, Limited::Services, limits.services);
+    }
+    if let Some(server) = raw.iter().flat_map(|service| &service.servers).nth(limits.servers) {
+        complain(&server.site, Limited::Servers, limits.servers);
+    }
+}
+
+fn address_site(raw: &RawService) -> &Site {
+    raw.address.as_ref().map_or(&raw.site, |at| &at.site)
+}
+
+fn service(raw: &RawService, complaints: &mut Complaints<'_>) -> Option<Service> {
+    if !raw.has_protocol {
+        complaints.add(
+            &raw.site,
+            "the service has no `protocol`",
+            "add protocol = \"tcp\" or protocol = \"udp\"",
+        );
+    }
+    if !raw.has_address {
+        complaints.add(
+            &raw.site,
+            "the service has no `address`",
+            "add its virtual address and port, e.g. address = \"10.99.0.1:80\"",
+        );
+    }
+    let protocol = word(raw.protocol.as_ref(), Protocol::ALL, Protocol::word, complaints);
+    let scheduler = word(raw.scheduler.as_ref(), Scheduler::ALL, Scheduler::word, complaints);
+    let address = raw.address.as_ref().and_then(|at| service_address(at, complaints));
+
+    // Servers whose own words are wrong are left out; the others keep the place of their address.
+    let mut servers = Vec::with_capacity(raw.servers.len());
+    let mut sites = Vec::with_capacity(raw.servers.len());
+    for raw in &raw.servers {
+        if let Some(server) = server(raw, address.map(|address| address.port()), complaints) {
+            servers.push(server);
+            sites.push(raw.address.as_ref().map_or(&raw.site, |at| &at.site));
+        }
+    }
+
+    let flag = |at: &Option<At<bool>>| at.as_ref().is_some_and(|at| at.value);
+    let flags = SchedulerFlags { fallback: flag(&raw.fallback), port: flag(&raw.hash_port) };
+    let flag_site = [&raw.fallback, &raw.hash_port].into_iter().flatten().find(|at| at.value);
+    // With a scheduler that nobody understands, the flags may well be right.
+    let unclear_scheduler = raw.scheduler.is_some() && scheduler.is_none();
+    let key = ServiceKey { protocol: protocol.unwrap_or(Protocol::Tcp), address: address? };
+    let service = Service { key, scheduler: scheduler.unwrap_or_default(), flags, servers };
+    for fault in faults(&service) {
+        let site = match fault.place {
+            Place::Address => address_site(raw),
+            Place::Flags if unclear_scheduler => continue,
+            Place::Flags => flag_site.map_or(&raw.site, |at| &at.site),
+            Place::Server(index) => sites[index],
+        };
+        complaints.add(site, fault.error.to_string(), config_remedy(&fault.error));
+    }
+    protocol.map(|_| service)
+}
+
+/// The model's remedies are for edits of a running director; in a file some things are mended otherwise.
+fn config_remedy(error: &EditError) -> String {
+    match error {
+        EditError::ServerExists { .. } => "remove one of the two, or change its address or port".to_owned(),
+        EditError::PortNotAllowed { service, .. } => {
+            format!("leave the port out or use {}, or add method = \"nat\"", service.address.port())
+        }
+        EditError::FlagsNotAllowed { .. } => {
+            "remove it, or add scheduler = \"sh\" or scheduler = \"mh\"".to_owned()
+        }
+        other => other.remedy(),
+    }
+}
+
+fn service_address(at: &At<String>, complaints: &mut Complaints<'_>) -> Option<SocketAddr> {
+    if let Ok(address) = SocketAddr::from_str(&at.value) {
+        return Some(address);
+    }
+    match IpAddr::from_str(&at.value) {
+        Ok(ip) => complaints.add(
+            &at.site,
+            format!("{ip} has no port"),
+            format!("add the service's port, e.g. \"{}\"", SocketAddr::new(ip, 80)),
+        ),
+        Err(_) => complaints.add(
+            &at.site,
+            format!("{:?} is not an address with a port", at.value),
+            "write ADDRESS:PORT, e.g. \"10.99.0.1:80\"; names are not resolved",
+        ),
+    }
+    None
+}
+
+/// A server, of whose port nothing is known if neither it nor a service that is understood gives one.
+fn server(raw: &RawServer, service_port: Option<u16>, complaints: &mut Complaints<'_>) -> Option<RealServer> {
+    if !raw.has_address {
+        complaints.add(
+            &raw.site,
+            "the real server has no `address`",
+            "add its address, e.g. address = \"10.0.2.11\" or, with a port of its own, \"10.0.2.11:8080\"",
+        );
+    }
+    let method = word(raw.method.as_ref(), ForwardingMethod::ALL, ForwardingMethod::word, complaints);
+    let weight = number::within(raw.weight.as_ref(), number::WEIGHT, complaints);
+    let At { value, site } = raw.address.as_ref()?;
+    let address = match (SocketAddr::from_str(value), IpAddr::from_str(value)) {
+        (Ok(address), _) => address,
+        (_, Ok(ip)) => SocketAddr::new(ip, service_port?),
+        _ => {
+            complaints.add(
+                site,
+                format!("{value:?} is not an address"),
+                "write ADDRESS or ADDRESS:PORT, e.g. \"10.0.2.11:8080\"; names are not resolved",
+            );
+            return None;
+        }
+    };
+    // What a method that nobody understands would allow is not known.
+    if raw.method.is_some() && method.is_none() {
+        return None;
+    }
+    Some(RealServer {
+        address,
+        method: method.unwrap_or_default(),
+        weight: weight.map_or_else(Weight::default, Weight),
+    })
+}
+
+/// The value that the word stands for. Complains of a word that is none of them.
+pub(super) fn word<T: Copy>(
+    given: Option<&At<String>>,
+    all: &[T],
+    name: impl Fn(T) -> &'static str,
+    complaints: &mut Complaints<'_>,
+) -> Option<T> {
+    let At { value, site } = given?;
+    if let Some(found) = all.iter().find(|candidate| name(**candidate) == value) {
+        return Some(*found);
+    }
+    let words: Vec<&str> = all.iter().map(|value| name(*value)).collect();
+    let list = words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+    let remedy = match keys::nearest(value, &words) {
+        Some(near) => format!("did you mean \"{near}\"? It can be {list}"),
+        None => format!("it can be {list}"),
+    };
+    complaints.add(site, format!("{value:?} is not known here"), remedy);
+    None
+}
