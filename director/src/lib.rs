@@ -18,6 +18,8 @@ pub mod nexthop;
 pub mod packet;
 
 pub mod connection;
+#[cfg(feature = "dpdk")]
+pub mod daemon;
 pub mod forward;
 pub mod lcore;
 pub mod memory;

@@ -1,0 +1,279 @@
+//! The one place where what runs is changed: an operator's request or the kernel's news becomes a new
+//! snapshot, or an error and nothing else.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use control::config::Config;
+use control::model::{Edit, EditError, Limits, Model, Timeouts};
+use control::protocol::{Handler, PROTOCOL_VERSION, Peer, Refusal, Reply, Request, Version};
+
+use super::start::{Handles, OpenPort, StartError, Started};
+use super::{listing, name_of};
+use crate::dpdk::Eal;
+use crate::kernel::ingress::IngressGuard;
+use crate::kernel::netlink::Netlink;
+use crate::kernel::slow_path::SlowPathCounters;
+use crate::lcore::query::{Query, QueryBox};
+use crate::nexthop::{Hop, KernelView, Neighbour, NextHops, PortLink};
+use crate::service::{Compiler, Exhausted, Input, PortInfo, Publisher};
+use crate::stats::Fleet;
+
+/// How long a new real server's next hop may take to be found before the change takes effect without.
+const RESOLVE_PATIENCE: Duration = Duration::from_millis(500);
+/// How long an lcore may take to answer a question.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+/// How often an answer is looked for.
+const ANSWER_POLL: Duration = Duration::from_micros(200);
+
+/// Serves the control socket and publishes snapshots.
+pub(super) struct Controller {
+    state: Mutex<State>,
+    /// Held while a change waits for something, so that changes come one after the other.
+    changes: tokio::sync::Mutex<()>,
+    /// Held while lcores are asked: a box has room for one question.
+    pub(super) queries: tokio::sync::Mutex<Vec<Arc<QueryBox>>>,
+    netlink: Arc<Netlink>,
+    pub(super) fleet: Fleet,
+    pub(super) ports: Arc<Vec<OpenPort>>,
+    pub(super) slow_path: Option<Arc<SlowPathCounters>>,
+    pub(super) cpus: Vec<u32>,
+    pub(super) capacity: u32,
+    pub(super) since: Instant,
+    limits: Limits,
+    timeouts: Timeouts,
+}
+
+/// What changes.
+pub(super) struct State {
+    pub(super) model: Model,
+    pub(super) compiler: Compiler,
+    publisher: Publisher,
+    guard: Option<IngressGuard>,
+    /// The kernel's view and the next hops made from it.
+    hops: (Arc<KernelView>, Arc<NextHops>),
+}
+
+impl Controller {
+    /// Takes over what `started` has made for it.
+    ///
+    /// # Panics
+    /// When called twice for one `started`.
+    pub(super) fn new(started: &mut Started, config: &Config) -> Controller {
+        let Some(handles) = started.take_handles() else { unreachable!("one controller for each director") };
+        let Handles { publisher, compiler, fleet, queries, ports, guard, netlink, slow_path, cpus } = handles;
+        Controller {
+            state: Mutex::new(State {
+                model: config.model.clone(),
+                compiler,
+                publisher,
+                guard,
+                hops: Default::default(),
+            }),
+            changes: tokio::sync::Mutex::new(()),
+            queries: tokio::sync::Mutex::new(queries),
+            netlink,
+            fleet,
+            ports,
+            slow_path,
+            cpus,
+            capacity: config.connections.capacity,
+            since: Instant::now(),
+            limits: config.limits,
+            timeouts: config.timeouts,
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Publishes what the configuration says, for lcores to start with.
+    pub(super) fn publish_first(&self) -> Result<(), StartError> {
+        let mut state = self.state();
+        let model = state.model.clone();
+        Ok(self.publish(&mut state, model)?)
+    }
+
+    /// Once lcores run: finds the next hops of real servers, so that the first clients need not wait.
+    pub(super) async fn settle(&self) {
+        let servers: Vec<IpAddr> = self.server_addresses();
+        self.find_next_hops(&servers).await;
+        self.kernel_changed().await;
+    }
+
+    /// The kernel's view has changed.
+    pub(super) async fn kernel_changed(&self) {
+        let _one = self.changes.lock().await;
+        let mut state = self.state();
+        let model = state.model.clone();
+        if let Err(error) = self.publish(&mut state, model) {
+            tracing::warn!(%error, "the kernel's news wait");
+        }
+    }
+
+    /// Frees snapshots that lcores have sent back.
+    pub(super) fn collect(&self) {
+        self.state().publisher.collect();
+    }
+
+    /// Asks the kernel for a neighbour.
+    pub(super) async fn resolve(&self, neighbour: Neighbour) {
+        tracing::trace!(neighbour = name_of(&neighbour), "wanted");
+        self.netlink.resolve(neighbour).await;
+    }
+
+    /// The neighbours that lead to real servers.
+    pub(super) fn next_hops(&self) -> HashSet<Neighbour> {
+        let addresses = self.server_addresses();
+        let state = self.state();
+        addresses.into_iter().filter_map(|ip| state.hops.1.neighbour_toward(ip)).collect()
+    }
+
+    fn server_addresses(&self) -> Vec<IpAddr> {
+        let state = self.state();
+        let servers = state.model.services().values().flat_map(|service| &service.servers);
+        servers.map(|server| server.address.ip()).collect::<HashSet<_>>().into_iter().collect()
+    }
+
+    /// Waits until the next hops toward these addresses are known, but not for long.
+    async fn find_next_hops(&self, addresses: &[IpAddr]) {
+        let deadline = Instant::now() + RESOLVE_PATIENCE;
+        loop {
+            let hops = self.fresh_hops();
+            let missing: Vec<Neighbour> = addresses
+                .iter()
+                .filter_map(|ip| match hops.toward(*ip) {
+                    Hop::Unresolved(unresolved) => Some(unresolved.neighbour),
+                    Hop::Ready(_) | Hop::Local | Hop::NoRoute => None,
+                })
+                .collect();
+            if missing.is_empty() || Instant::now() >= deadline {
+                for neighbour in missing {
+                    tracing::warn!(neighbour = name_of(&neighbour), "a next hop does not answer ARP");
+                }
+                return;
+            }
+            for neighbour in missing {
+                self.resolve(neighbour).await;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Next hops by the kernel's latest view.
+    fn fresh_hops(&self) -> Arc<NextHops> {
+        let mut state = self.state();
+        self.refresh_hops(&mut state)
+    }
+
+    fn refresh_hops(&self, state: &mut State) -> Arc<NextHops> {
+        let view = self.netlink.view().borrow().clone();
+        if !Arc::ptr_eq(&view, &state.hops.0) {
+            let links: Vec<PortLink> = self.ports.iter().filter_map(|port| port.link).collect();
+            state.hops = (view.clone(), Arc::new(NextHops::build(view, &links)));
+        }
+        state.hops.1.clone()
+    }
+
+    /// Makes `model` what runs.
+    fn publish(&self, state: &mut State, model: Model) -> Result<(), Exhausted> {
+        let hops = self.refresh_hops(state);
+        let ports = self.ports.iter().map(|open| {
+            let of_interface = open.link.and_then(|link| hops.mac_of(link.link));
+            PortInfo { mac: of_interface.unwrap_or_else(|| open.port.mac()) }
+        });
+        let input = Input {
+            services: model.services(),
+            ports: ports.collect(),
+            hops: hops.clone(),
+            timeouts: self.timeouts,
+            quiescent: state.publisher.quiescent(),
+        };
+        let snapshot = state.compiler.compile(input)?;
+        // The kernel is kept from answering before lcores begin to, and only then.
+        if let Some(guard) = &mut state.guard
+            && let Err(error) = guard.update(model.services().values().map(Arc::as_ref))
+        {
+            tracing::error!(%error, "the kernel may answer for virtual services");
+        }
+        state.publisher.publish(snapshot);
+        state.model = model;
+        Ok(())
+    }
+
+    async fn edit(&self, edit: Edit) -> Result<Reply, Refusal> {
+        let _one = self.changes.lock().await;
+        let model = self.state().model.apply(&edit, &self.limits).map_err(refuse)?;
+        if let Edit::AddServer { server, .. } = &edit {
+            self.find_next_hops(&[server.address.ip()]).await;
+        }
+        self.publish(&mut self.state(), model).map_err(|error| {
+            Refusal::new(
+                "too-many-removed-servers",
+                error.to_string(),
+                "wait for connections to removed real servers to end",
+            )
+        })?;
+        tracing::info!(?edit, "changed");
+        Ok(Reply::DONE)
+    }
+
+    /// Asks an lcore and waits for its answer. `None` if it does not answer.
+    pub(super) async fn ask(queries: &QueryBox, query: Query) -> Option<Query> {
+        queries.ask(Box::new(query));
+        let deadline = Instant::now() + ANSWER_PATIENCE;
+        loop {
+            if let Some(answer) = queries.answer() {
+                return Some(*answer);
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+            tokio::time::sleep(ANSWER_POLL).await;
+        }
+    }
+}
+
+fn refuse(error: EditError) -> Refusal {
+    Refusal::new(error.code(), error.to_string(), error.remedy())
+}
+
+impl Handler for Controller {
+    fn handle(&self, request: Request, _: Peer) -> impl Future<Output = Result<Reply, Refusal>> + Send {
+        async move {
+            match request {
+                Request::ServiceAdd { service, scheduler, flags } => {
+                    self.edit(Edit::AddService { key: service, scheduler, flags }).await
+                }
+                Request::ServiceEdit { service, scheduler, flags } => {
+                    self.edit(Edit::EditService { key: service, scheduler, flags }).await
+                }
+                Request::ServiceDelete { service } => self.edit(Edit::DeleteService { key: service }).await,
+                Request::ServerAdd { service, server } => {
+                    self.edit(Edit::AddServer { service, server }).await
+                }
+                Request::ServerEdit { service, address, weight, method } => {
+                    self.edit(Edit::EditServer { service, address, weight, method }).await
+                }
+                Request::ServerDelete { service, address } => {
+                    self.edit(Edit::DeleteServer { service, address }).await
+                }
+                Request::ServiceList {} => Ok(listing::services(self)),
+                Request::ConnectionList { filter, cursor, limit } => {
+                    listing::connections(self, filter, cursor.as_deref(), limit).await
+                }
+                Request::Stats {} => Ok(listing::stats(self).await),
+                Request::Latency {} => Ok(listing::latency(self)),
+                Request::Version {} => Ok(Reply::Version(Version {
+                    director: env!("CARGO_PKG_VERSION").into(),
+                    dpdk: Eal::version(),
+                    protocol: PROTOCOL_VERSION,
+                })),
+            }
+        }
+    }
+}

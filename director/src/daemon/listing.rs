@@ -1,0 +1,230 @@
+//! What runs, in the protocol's words.
+
+use std::collections::BTreeMap;
+
+use control::model::Protocol;
+use control::protocol::{
+    ConnectionFilter, ConnectionList, ConnectionStatus, Counters, DEFAULT_PAGE, Latency, LatencySummary,
+    LcoreStats, MAX_PAGE, PortStats, Refusal, Reply, ServerStatus, ServiceList, ServiceStatus, Stats,
+};
+
+use super::controller::Controller;
+use crate::connection::{Connection, State, TCP_PROTOCOL, UDP_PROTOCOL};
+use crate::lcore::query::{self, CounterCopy, Query};
+use crate::scheduler::Load;
+use crate::stats::{LatencyCounters, Reason, ServerTotals};
+use crate::time::Tick;
+
+fn counters(totals: ServerTotals) -> Counters {
+    Counters {
+        connections: totals.connections,
+        packets_in: totals.packets_in,
+        packets_out: totals.packets_out,
+        bytes_in: totals.bytes_in,
+        bytes_out: totals.bytes_out,
+    }
+}
+
+/// Virtual services and their real servers.
+pub(super) fn services(controller: &Controller) -> Reply {
+    let state = controller.state();
+    let totals = state.compiler.service_totals();
+    let services = state.model.services().values().map(|service| ServiceStatus {
+        service: service.key,
+        scheduler: service.scheduler,
+        flags: service.flags,
+        counters: counters(totals.get(&service.key).copied().unwrap_or_default()),
+        servers: service
+            .servers
+            .iter()
+            .map(|server| {
+                let id = state.compiler.server_id(service.key, server.address);
+                let (active, inactive) = id.map_or((0, 0), |id| controller.fleet.connections(id));
+                ServerStatus {
+                    address: server.address,
+                    method: server.method,
+                    weight: server.weight,
+                    active,
+                    inactive,
+                    counters: counters(id.map(|id| state.compiler.server_totals(id)).unwrap_or_default()),
+                }
+            })
+            .collect(),
+    });
+    Reply::ServiceList(ServiceList { services: services.collect() })
+}
+
+fn refuse(code: &str, message: String, remedy: &str) -> Refusal {
+    Refusal::new(code, message, remedy)
+}
+
+/// A page of connections: of one lcore, from a place of its table on.
+pub(super) async fn connections(
+    controller: &Controller,
+    filter: ConnectionFilter,
+    cursor: Option<&str>,
+    limit: Option<u32>,
+) -> Result<Reply, Refusal> {
+    let filter = query::ConnectionFilter {
+        protocol: filter.protocol.or(filter.service.map(|service| service.protocol)).map(protocol_number),
+        service: filter.service.map(|service| service.address),
+        server: filter.server,
+        client: filter.client,
+        state: match filter.state {
+            None => None,
+            Some(name) => Some(State::by_name(&name).ok_or_else(|| {
+                refuse(
+                    "no-such-state",
+                    format!("{name:?} is no state of a connection"),
+                    "use a state's name as ESTABLISHED",
+                )
+            })?),
+        },
+    };
+    let (mut lcore, mut place) = match cursor {
+        None => (0, 0),
+        Some(cursor) => parse_cursor(cursor).ok_or_else(|| {
+            refuse(
+                "bad-cursor",
+                format!("{cursor:?} is no cursor"),
+                "pass on `next` of the reply before, as it is",
+            )
+        })?,
+    };
+    let room = limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE) as usize;
+    let queries = controller.queries.lock().await;
+    let mut connections = Vec::new();
+    while let Some(query_box) = queries.get(lcore) {
+        let question = Query::Connections {
+            cursor: place,
+            filter,
+            found: Vec::with_capacity(room - connections.len()),
+            now: Tick(0),
+            next: None,
+        };
+        let Some(Query::Connections { found, now, next, .. }) = Controller::ask(query_box, question).await
+        else {
+            return Err(refuse(
+                "lcore-silent",
+                format!("lcore {lcore} does not answer"),
+                "see the director's log",
+            ));
+        };
+        connections.extend(found.iter().map(|c| connection(c, now, lcore)));
+        (lcore, place) = match next {
+            Some(next) => (lcore, next),
+            None => (lcore + 1, 0),
+        };
+        if connections.len() >= room {
+            break;
+        }
+    }
+    let next = (lcore < queries.len()).then(|| format!("{lcore}:{place}"));
+    Ok(Reply::ConnectionList(ConnectionList { connections, next }))
+}
+
+fn parse_cursor(cursor: &str) -> Option<(usize, u32)> {
+    let (lcore, place) = cursor.split_once(':')?;
+    Some((lcore.parse().ok()?, place.parse().ok()?))
+}
+
+fn protocol_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => TCP_PROTOCOL,
+        Protocol::Udp => UDP_PROTOCOL,
+    }
+}
+
+fn connection(c: &Connection<std::net::Ipv4Addr>, now: Tick, lcore: usize) -> ConnectionStatus {
+    ConnectionStatus {
+        protocol: if c.protocol == TCP_PROTOCOL { Protocol::Tcp } else { Protocol::Udp },
+        client: (c.client, c.client_port).into(),
+        virtual_address: (c.virtual_address, c.virtual_port).into(),
+        server: (c.server_address, c.server_port).into(),
+        method: c.method,
+        state: c.state.name().into(),
+        expires_in_ms: c.expires_in(now).into(),
+        lcore: lcore as u8,
+    }
+}
+
+/// Counters of lcores and ports.
+pub(super) async fn stats(controller: &Controller) -> Reply {
+    let queries = controller.queries.lock().await;
+    let mut lcores = Vec::new();
+    for (n, (query_box, counters)) in queries.iter().zip(controller.fleet.lcores()).enumerate() {
+        let question = Query::Counters(Box::new(CounterCopy::of(counters)));
+        // From the lcore itself, so that all are of one moment between bursts; of a silent one as they are.
+        let copy = match Controller::ask(query_box, question).await {
+            Some(Query::Counters(copy)) => *copy,
+            _ => CounterCopy::of(counters),
+        };
+        lcores.push(lcore_stats(n, &copy, controller));
+    }
+    drop(queries);
+    let ports = controller.ports.iter().enumerate().map(|(n, open)| {
+        let stats = open.port.stats();
+        PortStats {
+            port: n as u16,
+            device: open.port.device().into(),
+            mirror: open.interface.clone(),
+            mac: open.port.mac().to_string(),
+            rx_packets: stats.rx_packets,
+            rx_bytes: stats.rx_bytes,
+            tx_packets: stats.tx_packets,
+            tx_bytes: stats.tx_bytes,
+            rx_missed: stats.rx_missed,
+            rx_errors: stats.rx_errors,
+            rx_no_mbuf: stats.rx_no_mbuf,
+            tx_errors: stats.tx_errors,
+        }
+    });
+    Reply::Stats(Stats {
+        uptime_ms: u64::try_from(controller.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        conserved: lcores.iter().all(|lcore: &LcoreStats| lcore.conserved),
+        lcores,
+        ports: ports.collect(),
+        slow_path: controller.slow_path.as_ref().map(|counters| counters.read()).unwrap_or_default(),
+    })
+}
+
+fn lcore_stats(n: usize, copy: &CounterCopy, controller: &Controller) -> LcoreStats {
+    let reasons: BTreeMap<String, u64> = Reason::ALL
+        .iter()
+        .zip(copy.reasons)
+        .filter(|(_, count)| *count > 0)
+        .map(|(reason, count)| (reason.name().to_owned(), count))
+        .collect();
+    LcoreStats {
+        lcore: n as u8,
+        cpu: controller.cpus.get(n).copied().unwrap_or_default(),
+        received: copy.received,
+        taken_over: copy.taken_over,
+        forwarded: copy.forwarded,
+        handed_over: copy.handed_over,
+        punted: copy.punted,
+        dropped: copy.dropped,
+        held: copy.held,
+        from_kernel: copy.from_kernel,
+        from_kernel_lost: copy.from_kernel_lost,
+        connections: copy.connections,
+        capacity: controller.capacity.into(),
+        loops: copy.loops,
+        busy_loops: copy.busy_loops,
+        conserved: copy.conserved,
+        reasons,
+    }
+}
+
+/// Time from receive burst to transmit burst.
+pub(super) fn latency(controller: &Controller) -> Reply {
+    let mut all = LatencyCounters::histogram();
+    let lcores = controller.fleet.lcores().iter().enumerate().map(|(n, counters)| {
+        let mut one = LatencyCounters::histogram();
+        counters.latency.add_to(&mut one);
+        counters.latency.add_to(&mut all);
+        LatencySummary::from_histogram(Some(n as u8), &one)
+    });
+    let lcores = lcores.collect();
+    Reply::Latency(Latency { lcores, all: LatencySummary::from_histogram(None, &all) })
+}
