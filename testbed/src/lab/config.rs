@@ -1,0 +1,185 @@
+//! The director's configuration file for a lab.
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+
+use control::model::{ForwardingMethod, Protocol, Scheduler};
+
+use super::{Lab, Ports};
+
+/// A configuration to be written as TOML. What it does not say has the director's defaults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The control socket.
+    pub socket: PathBuf,
+    /// CPUs of the worker lcores; empty for the director's default.
+    pub cpus: Vec<usize>,
+    /// The ports: device and mirror.
+    pub ports: Vec<(String, Option<String>)>,
+    /// The virtual services.
+    pub services: Vec<Service>,
+}
+
+/// A virtual service of a configuration.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its transport protocol.
+    pub protocol: Protocol,
+    /// VIP and port.
+    pub address: SocketAddrV4,
+    /// Its scheduler.
+    pub scheduler: Scheduler,
+    /// Whether a client whose real server is unavailable gets another one (sh, mh).
+    pub fallback: bool,
+    /// Its real servers.
+    pub servers: Vec<Server>,
+}
+
+/// A real server of a configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Server {
+    /// Address and port.
+    pub address: SocketAddrV4,
+    /// How packets reach it.
+    pub method: ForwardingMethod,
+    /// Its weight.
+    pub weight: u16,
+}
+
+impl Lab {
+    /// A configuration with this lab's socket and ports, without a service. DPDK runs without hugepages.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        let ports = match self.ports() {
+            Ports::Tap => {
+                [0, 1].map(|n| (format!("net_tap{n},iface=dtap{n}"), Some(format!("dir{n}")))).to_vec()
+            }
+            Ports::AfPacket => [0, 1].map(|n| (format!("net_af_packet{n},iface=port{n}"), None)).to_vec(),
+        };
+        Config { socket: self.socket(), cpus: Vec::new(), ports, services: Vec::new() }
+    }
+}
+
+impl Config {
+    /// The same with one more service.
+    #[must_use]
+    pub fn with(mut self, service: Service) -> Self {
+        self.services.push(service);
+        self
+    }
+
+    /// The same with one worker lcore on each of these CPUs.
+    #[must_use]
+    pub fn cpus(mut self, cpus: &[usize]) -> Self {
+        self.cpus = cpus.to_vec();
+        self
+    }
+
+    /// The text of the file.
+    #[must_use]
+    pub fn toml(&self) -> String {
+        let mut text = format!(
+            "socket = \"{}\"\n\n[dpdk]\nhugepages = \"no\"\nmemory_mb = 256\n\n[connections]\ncapacity = 100000\n\n\
+             [limits]\nservices = 64\nservers = 256\n",
+            self.socket.display()
+        );
+        let mut line = |args: std::fmt::Arguments<'_>| {
+            // Writing to a String cannot fail.
+            let _ = text.write_fmt(args);
+            text.push('\n');
+        };
+        if !self.cpus.is_empty() {
+            line(format_args!("\n[lcores]\ncpus = {:?}", self.cpus));
+        }
+        for (device, mirror) in &self.ports {
+            line(format_args!("\n[[port]]\ndevice = \"{device}\""));
+            if let Some(mirror) = mirror {
+                line(format_args!("mirror = \"{mirror}\""));
+            }
+        }
+        for service in &self.services {
+            line(format_args!("\n[[service]]\nprotocol = \"{}\"", protocol(service.protocol)));
+            line(format_args!("address = \"{}\"", service.address));
+            line(format_args!("scheduler = \"{}\"", scheduler(service.scheduler)));
+            if service.fallback {
+                line(format_args!("fallback = true"));
+            }
+            for server in &service.servers {
+                line(format_args!("  [[service.server]]\n  address = \"{}\"", server.address));
+                line(format_args!("  method = \"{}\"", method(server.method)));
+                line(format_args!("  weight = {}", server.weight));
+            }
+        }
+        text
+    }
+}
+
+impl Service {
+    /// A TCP service without real servers.
+    #[must_use]
+    pub fn tcp(vip: Ipv4Addr, port: u16, scheduler: Scheduler) -> Self {
+        let address = SocketAddrV4::new(vip, port);
+        Service { protocol: Protocol::Tcp, address, scheduler, fallback: false, servers: Vec::new() }
+    }
+
+    /// A UDP service without real servers.
+    #[must_use]
+    pub fn udp(vip: Ipv4Addr, port: u16, scheduler: Scheduler) -> Self {
+        Service { protocol: Protocol::Udp, ..Service::tcp(vip, port, scheduler) }
+    }
+
+    /// The same with a fallback for clients whose real server is unavailable.
+    #[must_use]
+    pub fn with_fallback(mut self) -> Self {
+        self.fallback = true;
+        self
+    }
+
+    /// The same with one more real server.
+    #[must_use]
+    pub fn server(mut self, address: Ipv4Addr, port: u16, method: ForwardingMethod, weight: u16) -> Self {
+        self.servers.push(Server { address: SocketAddrV4::new(address, port), method, weight });
+        self
+    }
+
+    /// The same with the first real servers of a lab, one for each weight.
+    #[must_use]
+    pub fn lab_servers(mut self, lab: &Lab, port: u16, method: ForwardingMethod, weights: &[u16]) -> Self {
+        for (server, &weight) in lab.real_servers().iter().zip(weights) {
+            self = self.server(server.address(), port, method, weight);
+        }
+        self
+    }
+}
+
+/// The protocol as configuration and command line spell it.
+#[must_use]
+pub fn protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    }
+}
+
+/// The scheduler as configuration and command line spell it.
+#[must_use]
+pub fn scheduler(scheduler: Scheduler) -> &'static str {
+    match scheduler {
+        Scheduler::Rr => "rr",
+        Scheduler::Wrr => "wrr",
+        Scheduler::Wlc => "wlc",
+        Scheduler::Sh => "sh",
+        Scheduler::Mh => "mh",
+    }
+}
+
+/// The forwarding method as configuration and command line spell it.
+#[must_use]
+pub fn method(method: ForwardingMethod) -> &'static str {
+    match method {
+        ForwardingMethod::Nat => "nat",
+        ForwardingMethod::Dr => "dr",
+        ForwardingMethod::Tunnel => "tunnel",
+    }
+}
