@@ -47,6 +47,12 @@ impl<T, E: fmt::Display> Context<T> for std::result::Result<T, E> {
     }
 }
 
+impl<T> Context<T> for Option<T> {
+    fn context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
+        self.ok_or_else(|| Error(what().into()))
+    }
+}
+
 /// Returns early with an [`Error`] made as by `format!`.
 #[macro_export]
 macro_rules! fail {

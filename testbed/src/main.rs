@@ -34,7 +34,11 @@ enum Command {
         action: LabAction,
     },
     /// Remove labs whose owner died before it could.
-    Reap,
+    Reap {
+        /// The standing lab of `demo --keep` or `lab up` as well.
+        #[arg(long)]
+        all: bool,
+    },
     /// Take packets for a real server out of their IPIP tunnel.
     Decap {
         /// The tun device to make; packets come in by it.
@@ -121,9 +125,12 @@ fn run(command: Command) -> Result<()> {
             println!("the lab is down");
             Ok(())
         }
-        Command::Reap => {
+        Command::Reap { all } => {
             for prefix in reap::reap() {
                 println!("removed what was left of {prefix}");
+            }
+            if all && reap::remove(reap::STANDING) {
+                println!("the standing lab is down");
             }
             Ok(())
         }

@@ -17,6 +17,8 @@ pub struct Config {
     pub cpus: Vec<usize>,
     /// The ports: device and mirror.
     pub ports: Vec<(String, Option<String>)>,
+    /// Seconds after which a UDP connection without packets expires; `None` for the director's default.
+    pub udp_timeout: Option<u32>,
     /// The virtual services.
     pub services: Vec<Service>,
 }
@@ -57,7 +59,7 @@ impl Lab {
             }
             Ports::AfPacket => [0, 1].map(|n| (format!("net_af_packet{n},iface=port{n}"), None)).to_vec(),
         };
-        Config { socket: self.socket(), cpus: Vec::new(), ports, services: Vec::new() }
+        Config { socket: self.socket(), cpus: Vec::new(), ports, udp_timeout: None, services: Vec::new() }
     }
 }
 
@@ -76,6 +78,13 @@ impl Config {
         self
     }
 
+    /// The same with another timeout of UDP connections.
+    #[must_use]
+    pub fn udp_timeout(mut self, seconds: u32) -> Self {
+        self.udp_timeout = Some(seconds);
+        self
+    }
+
     /// The text of the file.
     #[must_use]
     pub fn toml(&self) -> String {
@@ -91,6 +100,9 @@ impl Config {
         };
         if !self.cpus.is_empty() {
             line(format_args!("\n[lcores]\ncpus = {:?}", self.cpus));
+        }
+        if let Some(seconds) = self.udp_timeout {
+            line(format_args!("\n[timeouts]\nudp = {seconds}"));
         }
         for (device, mirror) in &self.ports {
             line(format_args!("\n[[port]]\ndevice = \"{device}\""));
