@@ -32,7 +32,7 @@ impl Pipeline {
                 self.end(id);
             } else if direction == Direction::Reply {
                 return self.reply(snapshot, now, flow, packet, id);
-            } else if opens(flow) && may_be_reused(self.table.get(id)) {
+            } else if opens(flow) && may_be_reused(self.table.get(id), snapshot) {
                 self.end(id);
             } else {
                 return self.request(snapshot, now, flow, packet, id);
@@ -157,10 +157,13 @@ fn opens(flow: &Flow) -> bool {
     flow.key.protocol == TCP_PROTOCOL && flow.tcp_flags & tcp::SYN != 0
 }
 
-/// `conn_reuse_mode` 1: a SYN on a connection that is over is scheduled anew.
+/// Whether a SYN on a known connection is scheduled anew: one that is over (`conn_reuse_mode` 1), or one
+/// whose real server was removed. IPVS drops the latter unless `expire_nodest_conn`; but a client that
+/// asks for a new connection by a port that it used before loses nothing by a real server that is there.
 #[inline]
-fn may_be_reused(connection: &Connection<Ipv4Addr>) -> bool {
+fn may_be_reused(connection: &Connection<Ipv4Addr>, snapshot: &Snapshot) -> bool {
     matches!(connection.state, State::TimeWait | State::Close)
+        || !snapshot.server(connection.server).is_some_and(|server| server.present)
 }
 
 /// Whether a packet of no connection may open one.

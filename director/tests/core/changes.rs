@@ -43,7 +43,6 @@ fn a_removed_real_server_and_its_return() {
     let gone = server_of(&world, 1000).unwrap();
     let gone_server =
         world.services[&key].servers.iter().find(|s| s.address.to_string() == gone).copied().unwrap();
-    let id = world.compiler.server_id(key, gone_server.address).unwrap();
     world.edit(key, |service| service.servers.retain(|s| s.address != gone_server.address));
     // Silence for its connections, as IPVS has it; the others live on.
     assert_eq!(send(&mut world, 1000, ACK), Reason::ServerRemoved);
@@ -53,7 +52,22 @@ fn a_removed_real_server_and_its_return() {
         assert_eq!(send(&mut world, port * 1000, SYN), Reason::RequestNat);
         assert_ne!(server_of(&world, port * 1000).unwrap(), gone);
     }
-    // It comes back as the one it was.
+    // A client that comes back by the same port gets another real server at once.
+    assert_eq!(send(&mut world, 1000, SYN), Reason::RequestNat);
+    assert_ne!(server_of(&world, 1000).unwrap(), gone);
+}
+
+#[test]
+fn a_real_server_that_returns_finds_its_connections() {
+    let mut world = world();
+    let key = *world.services.keys().next().unwrap();
+    send(&mut world, 1000, SYN);
+    send(&mut world, 1000, ACK);
+    let gone = server_of(&world, 1000).unwrap();
+    let gone_server = world.services[&key].servers.iter().find(|s| s.address.to_string() == gone).copied().unwrap();
+    let id = world.compiler.server_id(key, gone_server.address).unwrap();
+    world.edit(key, |service| service.servers.retain(|s| s.address != gone_server.address));
+    assert_eq!(send(&mut world, 1000, ACK), Reason::ServerRemoved);
     world.edit(key, |service| service.servers.push(gone_server));
     assert_eq!(world.compiler.server_id(key, gone_server.address), Some(id));
     assert_eq!(send(&mut world, 1000, ACK), Reason::RequestNat);

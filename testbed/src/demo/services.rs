@@ -190,6 +190,8 @@ pub(super) fn config(lab: &Lab) -> Config {
     SERVICES.iter().fold(config, |config, balanced| {
         let mut service = Service::tcp(*balanced.address.ip(), balanced.address.port(), balanced.scheduler);
         service.protocol = balanced.protocol;
+        // Without it, the clients of a real server of weight 0 are refused, as IPVS has it.
+        service.fallback = balanced.scheduler == Scheduler::Mh;
         for number in Cast::Before.servers() {
             let server = balanced.server(number);
             service = service.server(*server.ip(), server.port(), balanced.method, balanced.weight(number));
