@@ -86,6 +86,7 @@ fn scenes(lab: &Lab, ctl: &Directorctl, screen: &Screen) -> Result<Vec<String>> 
     let mut verdict = Verdict { screen, broken: Vec::new() };
 
     screen.scene("three real servers for every service");
+    fresh_ports(lab, "10000 24999")?;
     let before = stable(lab, ctl, screen, Cast::Before, &mut verdict)?;
 
     screen.scene(&format!(
@@ -93,6 +94,7 @@ fn scenes(lab: &Lab, ctl: &Directorctl, screen: &Screen) -> Result<Vec<String>> 
         plan::real_server_name(LEAVING),
         plan::real_server_name(COMING)
     ));
+    fresh_ports(lab, "25000 44999")?;
     let changed = change::play(lab, ctl, screen)?;
     for (balanced, seen) in SERVICES.iter().zip(&changed.seen) {
         let word = format!("{}: {} requests meanwhile", balanced.title(), seen.answered() + seen.failed);
@@ -104,6 +106,7 @@ fn scenes(lab: &Lab, ctl: &Directorctl, screen: &Screen) -> Result<Vec<String>> 
     });
 
     screen.scene("the new three for every service");
+    fresh_ports(lab, "45000 60999")?;
     let after = stable(lab, ctl, screen, Cast::After, &mut verdict)?;
 
     for ((balanced, then), now) in SERVICES.iter().zip(&before).zip(&after) {
@@ -135,6 +138,15 @@ fn scenes(lab: &Lab, ctl: &Directorctl, screen: &Screen) -> Result<Vec<String>> 
     });
     screen.say(&format!("director's own {}", screen::percentiles(&ctl.latency()?)));
     Ok(verdict.broken)
+}
+
+/// From here on the client asks from these ports.
+///
+/// The director remembers for a while which real server served a client's port (with direct routing it does
+/// not see the real server's end of it, and for UDP there is none): a port that came back would go there
+/// again, and not be the scheduler's choice that is to be judged.
+fn fresh_ports(lab: &Lab, range: &str) -> Result<()> {
+    lab.client().sysctl("net/ipv4/ip_local_port_range", range)
 }
 
 /// One stable phase: requests to all services, then their spreads, by the answers and by the director's count.

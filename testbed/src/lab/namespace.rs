@@ -36,6 +36,8 @@ impl Namespace {
         let name = format!("{prefix}-{role}");
         process::run(Command::new("ip").args(["netns", "add", &name]), IP)?;
         let namespace = Namespace { name, role: role.to_owned(), logs: logs.to_owned(), leave };
+        // A client's port is not used again while the director may still remember it.
+        namespace.sysctl("net/ipv4/tcp_tw_reuse", "0")?;
         for which in ["all", "default"] {
             namespace.sysctl(&format!("net/ipv6/conf/{which}/disable_ipv6"), "1")?;
             namespace.sysctl(&format!("net/ipv4/conf/{which}/rp_filter"), "0")?;
