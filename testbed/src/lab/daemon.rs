@@ -125,6 +125,19 @@ impl Daemon {
     }
 }
 
+impl Daemon {
+    /// Kills it outright, as a fault or the kernel's out-of-memory killer would.
+    ///
+    /// # Errors
+    /// When it has ended before, or does not end.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.signal(Signal::KILL)?;
+        self.process.wait_for_end(STOP)?;
+        self.expected_to_run = false;
+        Ok(())
+    }
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         if self.expected_to_run {

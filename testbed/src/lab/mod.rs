@@ -287,11 +287,16 @@ impl Lab {
     /// # Errors
     /// When they do not appear within ten seconds.
     pub fn plug_in_taps(&self) -> Result<()> {
-        for (tap, switch) in [("dtap0", "sw0"), ("dtap1", "sw1")] {
+        let taps = [("dtap0", "sw0", "02:d1:00:00:00:00"), ("dtap1", "sw1", "02:d1:00:00:00:01")];
+        for (tap, switch, address) in taps {
             wait_until(&format!("{tap} to appear"), Duration::from_secs(10), || {
                 self.director.has_interface(tap)
             })?;
-            self.director.ip(&[&format!("link set {tap} master {switch} up")])?;
+            // The kernel end carries the port's own address, which the switch would take for its own.
+            self.director.ip(&[
+                &format!("link set {tap} address {address}"),
+                &format!("link set {tap} master {switch} up"),
+            ])?;
         }
         Ok(())
     }

@@ -105,8 +105,9 @@ pub fn near_equal(clients: &Counts, weights: &Weights) -> Result<()> {
     let bound = near_equal_bound(clients.values().sum(), of.len());
     let mean = clients.values().sum::<u64>() as f64 / of.len() as f64;
     for (server, count, _) in of {
+        let near = (count as f64 - mean).abs() <= bound;
         ensure!(
-            (count as f64 - mean).abs() <= bound,
+            near,
             "{server} has {count} clients, further than {bound:.1} from the mean {mean:.1}: {}",
             show(clients)
         );
@@ -141,11 +142,8 @@ pub fn mostly_undisturbed<C: Ord + Display>(
         .filter(|(_, now)| staying.contains(&now.as_str()))
         .collect();
     let stayed = could.iter().filter(|(then, now)| then == now).count();
-    ensure!(
-        stayed as f64 >= share * could.len() as f64,
-        "only {stayed} of {} clients whose real server stays have stayed with it",
-        could.len()
-    );
+    let enough = stayed as f64 >= share * could.len() as f64;
+    ensure!(enough, "only {stayed} of {} clients whose real server stays have stayed with it", could.len());
     Ok(())
 }
 

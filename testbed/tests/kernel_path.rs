@@ -1,0 +1,123 @@
+//! The kernel as slow path: whatever is not for a virtual service is the kernel's, and works as on any machine.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use control::model::ForwardingMethod::Nat;
+use control::model::Scheduler;
+use testbed::ensure;
+use testbed::error::{Context as _, Result};
+use testbed::lab::config::Service;
+use testbed::lab::daemon::Daemon;
+use testbed::lab::{Lab, plan};
+use testbed::traffic::curl;
+
+const PATIENCE: Duration = Duration::from_secs(15);
+
+fn lab() -> Result<(Lab, Daemon)> {
+    let lab = Lab::plan().real_servers(1).build()?;
+    let web =
+        Service::tcp(plan::VIP_NAT, plan::WEB, Scheduler::Rr).lab_servers(&lab, plan::WEB_NAT, Nat, &[1]);
+    let director = lab.start_director(&lab.config().with(web))?;
+    Ok((lab, director))
+}
+
+#[test]
+fn ping_is_answered_for_vips_and_routed_to_real_servers() -> Result<()> {
+    let (lab, director) = lab()?;
+    for address in [plan::VIP_NAT, plan::DIRECTOR_CLIENT_SIDE, plan::real_server(1)] {
+        lab.client().exec(&format!("ping -c 3 -i 0.1 -W 2 {address}"), PATIENCE)?;
+    }
+    // The other way, begun by a real server.
+    lab.real_servers()[0].namespace().exec(&format!("ping -c 3 -i 0.1 -W 2 {}", plan::CLIENT), PATIENCE)?;
+    director.ctl().conserved()?;
+    director.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_port_without_service_is_refused_by_the_kernel() -> Result<()> {
+    let (lab, director) = lab()?;
+    let target = SocketAddr::from((plan::VIP_NAT, 81));
+    let begun = Instant::now();
+    let tcp = lab.client().enter(|| TcpStream::connect_timeout(&target, PATIENCE).map_err(|e| e.kind()))?;
+    ensure!(tcp.as_ref().err() == Some(&ErrorKind::ConnectionRefused), "TCP port 81: {tcp:?}");
+    ensure!(begun.elapsed() < Duration::from_secs(3), "the RST took {:?}", begun.elapsed());
+    let udp = lab.client().enter(|| -> std::io::Result<usize> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.set_read_timeout(Some(Duration::from_secs(3)))?;
+        socket.connect(target)?;
+        socket.send(b"anybody?")?;
+        socket.recv(&mut [0; 16])
+    })?;
+    let kind = udp.as_ref().map_err(std::io::Error::kind);
+    ensure!(kind == Err(ErrorKind::ConnectionRefused), "UDP port 81 has no port unreachable: {udp:?}");
+    director.stop()?;
+    Ok(())
+}
+
+/// What ends at the director by its TTL is told by the director's kernel, for a service as for other traffic.
+#[test]
+fn a_ttl_of_one_gets_time_exceeded() -> Result<()> {
+    let (lab, director) = lab()?;
+    let ping = lab.client().try_exec("ping -c 2 -i 0.2 -W 2 -t 1 10.0.2.11", PATIENCE)?;
+    let words = String::from_utf8_lossy(&ping.stdout).into_owned();
+    ensure!(words.contains("Time to live exceeded"), "routed by the kernel:\n{words}");
+
+    let error = lab.client().enter(|| -> std::io::Result<std::io::Error> {
+        let socket =
+            rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None)?;
+        rustix::net::sockopt::set_ip_ttl(&socket, 1)?;
+        // With this option an ICMP error ends the connection at once instead of being waited out.
+        set_recverr(&socket)?;
+        let target = SocketAddr::from((plan::VIP_NAT, plan::WEB));
+        Ok(match rustix::net::connect(&socket, &target) {
+            Ok(()) => std::io::Error::other("a packet with TTL 1 was forwarded"),
+            Err(errno) => errno.into(),
+        })
+    })?;
+    let error = error.context(|| "cannot make a socket with TTL 1")?;
+    ensure!(error.kind() == ErrorKind::HostUnreachable, "for a service: {error}");
+    director.ctl().conserved()?;
+    director.stop()?;
+    Ok(())
+}
+
+fn set_recverr(socket: &rustix::fd::OwnedFd) -> std::io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let on: libc::c_int = 1;
+    // SAFETY: the descriptor is open, and the option's value is a c_int of that length.
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_RECVERR,
+            std::ptr::from_ref(&on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    if status == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// Addresses and neighbours are the kernel's to know: when a real server gets another Ethernet address,
+/// the director follows.
+#[test]
+fn a_real_server_may_change_its_ethernet_address() -> Result<()> {
+    let (lab, director) = lab()?;
+    let ask = || -> Result<()> {
+        let outcome = curl::ask(lab.client(), &curl::Plan::new("http://10.99.0.1/", 5), |_| ())?;
+        ensure!(outcome.failed == 0, "{outcome:?}");
+        Ok(())
+    };
+    ask()?;
+    let server = lab.real_servers()[0].namespace();
+    server.ip(&["link set eth0 address 02:00:00:00:be:ef"])?;
+    // Any packet from the real server teaches the switch and, by ARP, the director's kernel.
+    server.exec("ping -c 1 -W 2 10.0.2.254", PATIENCE)?;
+    lab.director().ip(&["neigh flush dev dir1"])?;
+    server.exec("ping -c 1 -W 2 10.0.2.254", PATIENCE)?;
+    ask()?;
+    director.stop()?;
+    Ok(())
+}
