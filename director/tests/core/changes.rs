@@ -64,7 +64,8 @@ fn a_real_server_that_returns_finds_its_connections() {
     send(&mut world, 1000, SYN);
     send(&mut world, 1000, ACK);
     let gone = server_of(&world, 1000).unwrap();
-    let gone_server = world.services[&key].servers.iter().find(|s| s.address.to_string() == gone).copied().unwrap();
+    let gone_server =
+        world.services[&key].servers.iter().find(|s| s.address.to_string() == gone).copied().unwrap();
     let id = world.compiler.server_id(key, gone_server.address).unwrap();
     world.edit(key, |service| service.servers.retain(|s| s.address != gone_server.address));
     assert_eq!(send(&mut world, 1000, ACK), Reason::ServerRemoved);

@@ -9,6 +9,7 @@ mod services;
 use std::thread;
 use std::time::Instant;
 
+use control::model::Scheduler;
 use screen::Screen;
 use services::{COMING, Cast, LEAVING, SERVICES, Seen};
 
@@ -110,7 +111,7 @@ fn scenes(lab: &Lab, ctl: &Directorctl, screen: &Screen) -> Result<Vec<String>> 
     let after = stable(lab, ctl, screen, Cast::After, &mut verdict)?;
 
     for ((balanced, then), now) in SERVICES.iter().zip(&before).zip(&after) {
-        if !then.by_client.is_empty() {
+        if balanced.scheduler == Scheduler::Mh {
             let word = format!("{}: clients of real servers that stayed", balanced.title());
             verdict.note(&word, || {
                 let staying = [plan::real_server_name(1), plan::real_server_name(3)];
@@ -142,9 +143,8 @@ fn scenes(lab: &Lab, ctl: &Directorctl, screen: &Screen) -> Result<Vec<String>> 
 
 /// From here on the client asks from these ports.
 ///
-/// The director remembers for a while which real server served a client's port (with direct routing it does
-/// not see the real server's end of it, and for UDP there is none): a port that came back would go there
-/// again, and not be the scheduler's choice that is to be judged.
+/// UDP knows no end of a connection: for a while the director sends a client's port to the real server that
+/// served it last, and a port that came back would not be the scheduler's choice that is to be judged.
 fn fresh_ports(lab: &Lab, range: &str) -> Result<()> {
     lab.client().sysctl("net/ipv4/ip_local_port_range", range)
 }

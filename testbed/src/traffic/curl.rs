@@ -17,7 +17,7 @@ use crate::lab::process::die_with_parent;
 /// What to fetch.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The URL; every request gets a query with its number.
+    /// The URL, `http://ADDRESS[:PORT]/PATH`.
     pub url: String,
     /// How many requests, or how many from each of `sources`.
     pub requests: u32,
@@ -57,6 +57,12 @@ impl Plan {
     }
 
     /// The configuration that curl reads: one section for each address.
+    /// `10.99.0.1:8080` and `/x` of `http://10.99.0.1:8080/x`.
+    fn authority_and_path(&self) -> (&str, &str) {
+        let rest = self.url.strip_prefix("http://").unwrap_or(&self.url);
+        rest.split_at(rest.find('/').unwrap_or(rest.len()))
+    }
+
     fn curl_config(&self) -> String {
         let mut text = String::from("silent\nno-progress-meter\n");
         if self.parallel > 1 {
@@ -74,13 +80,18 @@ impl Plan {
             if let Some(address) = interface {
                 let _ = writeln!(text, "interface = \"{address}\"");
             }
+            // Each request has a host name of its own, so that curl cannot use a connection again, and closes it
+            // itself. Asked to close it, the real server would, and the client's port would be free at once: used
+            // again, it would be a connection that the director still knows.
+            let (authority, path) = self.authority_and_path();
+            let (host, port) = authority.split_once(':').unwrap_or((authority, "80"));
             // The words go to stderr, which curl does not buffer.
             let _ = write!(
                 text,
-                "url = \"{}?[1-{}]\"\noutput = \"/dev/null\"\nheader = \"Connection: close\"\nmax-time = {}\n\
+                "url = \"http://request-{index}-[1-{}].lab:{port}{path}\"\nresolve = \"*:{port}:{host}\"\n\
+                 output = \"/dev/null\"\nmax-time = {}\n\
                  write-out = \"%{{stderr}}answer|%{{http_code}}|%{{exitcode}}|%{{local_ip}}|\
                  %header{{x-real-server}}|%{{time_total}}|%{{errormsg}}\\n\"\n",
-                self.url,
                 self.requests,
                 self.timeout.as_secs_f64()
             );
