@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use capsule::Runtime;
 use capsule::config::RuntimeConfig;
 use clap::{Parser, ValueEnum};
+use rustix::thread::{CpuSet, sched_getaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use second_opinion::nat::{self, Plan, RealServer};
 use second_opinion::pcap;
@@ -45,10 +46,10 @@ struct Options {
     /// How many clients the frames made come from
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=1024))]
     clients: u16,
-    /// The CPU that EAL starts on and that runs capsule's timers
-    #[arg(long, default_value_t = 0)]
-    main_core: usize,
-    /// The CPU that runs the pipeline [default: that of --main-core]
+    /// The CPU that EAL starts on [default: the first this process may run on]
+    #[arg(long)]
+    main_core: Option<usize>,
+    /// The CPU that runs the pipeline [default: the last this process may run on]
     #[arg(long)]
     core: Option<usize>,
     /// Take memory from hugepages (there must be some free) instead of ordinary pages
@@ -69,6 +70,26 @@ enum Work {
     Nat,
     /// Move packets untouched: the cost of ports and framework
     Forward,
+}
+
+/// Which CPU does what.
+#[derive(Clone, Copy, Debug)]
+struct Cores {
+    /// Runs EAL and capsule's own timers.
+    main: usize,
+    /// Runs the pipeline. Where it is another, capsule's thread there does not also poll for signals.
+    pipeline: usize,
+}
+
+impl Cores {
+    /// As asked for, else the first and the last CPU that this process may run on.
+    fn choose(options: &Options) -> Result<Self> {
+        let allowed = sched_getaffinity(None).context("cannot ask which CPUs there are")?;
+        let mut cpus = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
+        let first = cpus.next().context("no CPU to run on")?;
+        let last = cpus.next_back().unwrap_or(first);
+        Ok(Self { main: options.main_core.unwrap_or(first), pipeline: options.core.unwrap_or(last) })
+    }
 }
 
 /// What the counters said at one moment.
@@ -94,24 +115,22 @@ fn main() -> Result<()> {
             path
         }
     };
-    let core = options.core.unwrap_or(options.main_core);
+    let cores = Cores::choose(&options)?;
     let output = options.output.as_deref();
-    let config = configuration(&options, core, &input, output)?;
+    let config = configuration(&options, cores, &input, output)?;
 
     let mut runtime = Runtime::build(config).context("capsule does not start")?;
     match options.work {
-        Work::Nat => {
-            runtime.add_pipeline_to_core(core, |q| plan().pipeline(q["in"].clone(), q["out"].clone()))?
-        }
-        Work::Forward => {
-            runtime.add_pipeline_to_core(core, |q| nat::forward(q["in"].clone(), q["out"].clone()))?
-        }
+        Work::Nat => runtime
+            .add_pipeline_to_core(cores.pipeline, |q| plan().pipeline(q["in"].clone(), q["out"].clone()))?,
+        Work::Forward => runtime
+            .add_pipeline_to_core(cores.pipeline, |q| nat::forward(q["in"].clone(), q["out"].clone()))?,
     };
     let samples = Arc::new(Mutex::new(Vec::new()));
     let port = port_number(output_device(output))?;
     let taken = Arc::clone(&samples);
     runtime.add_periodic_task_to_core(
-        core,
+        cores.pipeline,
         move || taken.lock().unwrap_or_else(PoisonError::into_inner).push(sample(port)),
         SAMPLE,
     )?;
@@ -123,7 +142,7 @@ fn main() -> Result<()> {
         println!("{packets} packets sent");
         return Ok(());
     }
-    report(&options, core, &samples.lock().unwrap_or_else(PoisonError::into_inner))
+    report(&options, cores, &samples.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The n-th client's frame: TCP to the service, every checksum left at zero as the rewrite computes them
@@ -167,7 +186,7 @@ fn output_device(output: Option<&Path>) -> &'static str {
 /// capsule reads its configuration from TOML only, so that is what is made here.
 fn configuration(
     options: &Options,
-    core: usize,
+    cores: Cores,
     input: &Path,
     output: Option<&Path>,
 ) -> Result<RuntimeConfig> {
@@ -182,12 +201,12 @@ fn configuration(
     };
     let tx = output.map(|path| Ok::<_, anyhow::Error>(format!("args = \"tx_pcap={}\"", argument(path)?)));
     let tx = tx.transpose()?.unwrap_or_default();
-    // Either way nothing is left in the file system; EAL takes no `--in-memory` together with `--no-huge`.
+    // Either way nothing is shared with another process, so that two may run at a time. EAL takes no
+    // `--in-memory` together with `--no-huge`.
     let memory = if options.hugepages { "-m 128 --in-memory" } else { "-m 128 --no-huge --no-shconf" };
     let text = format!(
         "
         app_name = 'capsule-nat'
-        app_group = 'capsule-nat-{pid}'
         master_core = {main}
         duration = {seconds}
         dpdk_args = '{memory} --no-pci --no-telemetry --iova-mode=va --log-level=error'
@@ -205,8 +224,8 @@ fn configuration(
         {tx}
         cores = [{core}]
         ",
-        pid = std::process::id(),
-        main = options.main_core,
+        main = cores.main,
+        core = cores.pipeline,
         seconds = options.seconds,
         out = output_device(output),
     );
@@ -234,7 +253,7 @@ fn sample(port: u16) -> Sample {
 }
 
 /// Prints the rate over each interval and over all of them.
-fn report(options: &Options, core: usize, samples: &[Sample]) -> Result<()> {
+fn report(options: &Options, cores: Cores, samples: &[Sample]) -> Result<()> {
     let counted = samples.get(WARM_UP..).unwrap_or_default();
     let (Some(first), Some(last)) = (counted.first(), counted.last()) else {
         bail!("too short to count anything: use --seconds 3 or more");
@@ -250,11 +269,12 @@ fn report(options: &Options, core: usize, samples: &[Sample]) -> Result<()> {
     let wall = (last.at - first.at).as_secs_f64();
     let cpu = (last.cpu - first.cpu).as_secs_f64();
     println!(
-        "work={:?} frame={} clients={} main-core={} core={core} memory={}",
+        "work={:?} frame={} clients={} main-core={} core={} memory={}",
         options.work,
         options.frame_size,
         options.clients,
-        options.main_core,
+        cores.main,
+        cores.pipeline,
         if options.hugepages { "hugepages" } else { "ordinary pages" }
     );
     println!("{packets} packets in {wall:.2} s; the pipeline's thread had the CPU for {cpu:.2} s of them");
