@@ -86,6 +86,8 @@ fn main() {
         .derive_default(true)
         .derive_debug(false)
         .generate_comments(false)
+        // Nobody reads it, and a formatter is one more thing to build.
+        .formatter(bindgen::Formatter::None)
         .merge_extern_blocks(true);
     for function in FUNCTIONS {
         bindings = bindings.allowlist_function(function);

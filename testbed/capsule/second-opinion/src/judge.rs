@@ -45,7 +45,9 @@ pub struct Opinion {
 pub enum NoOpinion {
     /// capsule does not parse it; its words.
     NotParsed(String),
-    /// Not IPv4, or neither TCP nor UDP.
+    /// Tagged with a VLAN (802.1Q, 802.1ad): capsule reads through the tag, which is another question.
+    Tagged,
+    /// Says it is IPv4 and has another version, or is neither TCP nor UDP.
     OtherProtocol,
     /// The IPv4 header has options, which capsule would take for the transport header.
     Options,
@@ -66,6 +68,9 @@ pub fn judge(frame: &[u8]) -> Result<Opinion, NoOpinion> {
     let not_parsed = |error: anyhow::Error| NoOpinion::NotParsed(error.to_string());
 
     let ethernet = Mbuf::from_bytes(frame).and_then(Mbuf::parse::<Ethernet>).map_err(not_parsed)?;
+    if ethernet.is_dot1q() || ethernet.is_qinq() {
+        return Err(NoOpinion::Tagged);
+    }
     let (source_mac, destination_mac) = (ethernet.src().octets(), ethernet.dst().octets());
     let ip = ethernet.parse::<Ipv4>().map_err(not_parsed)?;
     if ip.version() != 4 {
@@ -76,12 +81,12 @@ pub fn judge(frame: &[u8]) -> Result<Opinion, NoOpinion> {
         0..IHL_WITHOUT_OPTIONS => return Err(NoOpinion::Length),
         _ => return Err(NoOpinion::Options),
     }
-    if ip.more_fragments() || ip.fragment_offset() != 0 {
-        return Err(NoOpinion::Fragment);
-    }
     let ip_len = usize::from(ip.total_length());
     if ip_len < ip.header_len() || ip_len > ip.len() {
         return Err(NoOpinion::Length);
+    }
+    if ip.more_fragments() || ip.fragment_offset() != 0 {
+        return Err(NoOpinion::Fragment);
     }
     // Of the mbuf and not of `frame`: capsule sums 16 bits at a time and wants them aligned, which they are
     // in an mbuf's room and need not be where the caller has them.

@@ -75,6 +75,7 @@ fn has_no_opinion_on_what_it_cannot_judge() {
             change(&mut bytes);
             judge(&bytes)
         };
+        prop_assert_eq!(changed(&|b| b[12] = 0x81), Err(NoOpinion::Tagged));
         prop_assert_eq!(changed(&|b| b[IP] = 0x46), Err(NoOpinion::Options));
         prop_assert_eq!(changed(&|b| b[IP] = 0x44), Err(NoOpinion::Length));
         prop_assert_eq!(changed(&|b| b[IP] = 0x65), Err(NoOpinion::OtherProtocol));
