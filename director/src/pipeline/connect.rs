@@ -32,7 +32,7 @@ impl Pipeline {
                 self.end(id);
             } else if direction == Direction::Reply {
                 return self.reply(snapshot, now, flow, packet, id);
-            } else if opens(flow) && may_be_reused(self.table.get(id), snapshot) {
+            } else if begins_anew(flow, self.table.get(id), snapshot) {
                 self.end(id);
             } else {
                 return self.request(snapshot, now, flow, packet, id);
@@ -157,13 +157,17 @@ fn opens(flow: &Flow) -> bool {
     flow.key.protocol == TCP_PROTOCOL && flow.tcp_flags & tcp::SYN != 0
 }
 
-/// Whether a SYN on a known connection is scheduled anew: one that is over (`conn_reuse_mode` 1), or one
-/// whose real server was removed. IPVS drops the latter unless `expire_nodest_conn`; but a client that
-/// asks for a new connection by a port that it used before loses nothing by a real server that is there.
+/// Whether a packet of a known connection is scheduled anew. A SYN is where the connection is over
+/// (`conn_reuse_mode` 1). A SYN or a datagram is where the real server was removed: IPVS drops it unless
+/// `expire_nodest_conn`, but whoever may open a connection loses nothing by a real server that is there.
 #[inline]
-fn may_be_reused(connection: &Connection<Ipv4Addr>, snapshot: &Snapshot) -> bool {
-    matches!(connection.state, State::TimeWait | State::Close)
-        || !snapshot.server(connection.server).is_some_and(|server| server.present)
+fn begins_anew(flow: &Flow, connection: &Connection<Ipv4Addr>, snapshot: &Snapshot) -> bool {
+    let is_udp = flow.key.protocol == UDP_PROTOCOL;
+    if !is_udp && !opens(flow) {
+        return false;
+    }
+    let is_over = matches!(connection.state, State::TimeWait | State::Close);
+    is_over || !snapshot.server(connection.server).is_some_and(|server| server.present)
 }
 
 /// Whether a packet of no connection may open one.

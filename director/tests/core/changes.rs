@@ -58,6 +58,26 @@ fn a_removed_real_server_and_its_return() {
 }
 
 #[test]
+fn datagrams_to_a_removed_real_server_go_to_another() {
+    let mut world = World::new(vec![service(
+        Protocol::Udp,
+        "10.99.0.1:53",
+        Scheduler::Rr,
+        ForwardingMethod::Dr,
+        53,
+        &[1, 1],
+    )]);
+    let key = *world.services.keys().next().unwrap();
+    let datagram = Frame::udp((CLIENT, 1000), (VIP, 53), b"?").bytes();
+    world.send(CLIENT_SIDE, &datagram);
+    let gone = server_of(&world, 1000).unwrap();
+    world.edit(key, |service| service.servers.retain(|s| s.address.to_string() != gone));
+    assert_eq!(world.send(CLIENT_SIDE, &datagram).verdict.reason, Reason::RequestDr);
+    assert_ne!(server_of(&world, 1000).unwrap(), gone);
+    assert_eq!(world.connections().len(), 1);
+}
+
+#[test]
 fn a_real_server_that_returns_finds_its_connections() {
     let mut world = world();
     let key = *world.services.keys().next().unwrap();
