@@ -2,7 +2,6 @@
 //! snapshot, or an error and nothing else.
 
 use std::collections::HashSet;
-use std::future::Future;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -243,37 +242,33 @@ fn refuse(error: EditError) -> Refusal {
 }
 
 impl Handler for Controller {
-    fn handle(&self, request: Request, _: Peer) -> impl Future<Output = Result<Reply, Refusal>> + Send {
-        async move {
-            match request {
-                Request::ServiceAdd { service, scheduler, flags } => {
-                    self.edit(Edit::AddService { key: service, scheduler, flags }).await
-                }
-                Request::ServiceEdit { service, scheduler, flags } => {
-                    self.edit(Edit::EditService { key: service, scheduler, flags }).await
-                }
-                Request::ServiceDelete { service } => self.edit(Edit::DeleteService { key: service }).await,
-                Request::ServerAdd { service, server } => {
-                    self.edit(Edit::AddServer { service, server }).await
-                }
-                Request::ServerEdit { service, address, weight, method } => {
-                    self.edit(Edit::EditServer { service, address, weight, method }).await
-                }
-                Request::ServerDelete { service, address } => {
-                    self.edit(Edit::DeleteServer { service, address }).await
-                }
-                Request::ServiceList {} => Ok(listing::services(self)),
-                Request::ConnectionList { filter, cursor, limit } => {
-                    listing::connections(self, filter, cursor.as_deref(), limit).await
-                }
-                Request::Stats {} => Ok(listing::stats(self).await),
-                Request::Latency {} => Ok(listing::latency(self)),
-                Request::Version {} => Ok(Reply::Version(Version {
-                    director: env!("CARGO_PKG_VERSION").into(),
-                    dpdk: Eal::version(),
-                    protocol: PROTOCOL_VERSION,
-                })),
+    async fn handle(&self, request: Request, _: Peer) -> Result<Reply, Refusal> {
+        match request {
+            Request::ServiceAdd { service, scheduler, flags } => {
+                self.edit(Edit::AddService { key: service, scheduler, flags }).await
             }
+            Request::ServiceEdit { service, scheduler, flags } => {
+                self.edit(Edit::EditService { key: service, scheduler, flags }).await
+            }
+            Request::ServiceDelete { service } => self.edit(Edit::DeleteService { key: service }).await,
+            Request::ServerAdd { service, server } => self.edit(Edit::AddServer { service, server }).await,
+            Request::ServerEdit { service, address, weight, method } => {
+                self.edit(Edit::EditServer { service, address, weight, method }).await
+            }
+            Request::ServerDelete { service, address } => {
+                self.edit(Edit::DeleteServer { service, address }).await
+            }
+            Request::ServiceList {} => Ok(listing::services(self)),
+            Request::ConnectionList { filter, cursor, limit } => {
+                listing::connections(self, filter, cursor.as_deref(), limit).await
+            }
+            Request::Stats {} => Ok(listing::stats(self).await),
+            Request::Latency {} => Ok(listing::latency(self)),
+            Request::Version {} => Ok(Reply::Version(Version {
+                director: env!("CARGO_PKG_VERSION").into(),
+                dpdk: Eal::version(),
+                protocol: PROTOCOL_VERSION,
+            })),
         }
     }
 }

@@ -125,8 +125,11 @@ impl TxQueue {
         };
         let sent = usize::from(sent).min(count);
         let left = from.len() - sent;
+        let front = from.as_mut_ptr();
+        // SAFETY: `sent` is at most the length.
+        let rest = unsafe { front.add(sent) };
         // SAFETY: DPDK took over the first `sent`; what is left moves to the front, within the allocation.
-        unsafe { std::ptr::copy(from.as_ptr().add(sent), from.as_mut_ptr(), left) };
+        unsafe { std::ptr::copy(rest, front, left) };
         // SAFETY: as many are at the front now; those behind were moved or handed over.
         unsafe { from.set_len(left) };
         sent

@@ -96,7 +96,7 @@ impl Netlink {
                         });
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "cannot read the kernel's tables; the last view stays")
+                        tracing::warn!(%error, "cannot read the kernel's tables; the last view stays");
                     }
                 }
             }
