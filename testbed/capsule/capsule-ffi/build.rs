@@ -35,6 +35,8 @@ const FUNCTIONS: &[&str] = &[
     "rte_socket_id_by_idx",
     "rte_strerror",
     "rte_thread_set_affinity",
+    // Not capsule's: for programs that want its threads known to DPDK.
+    "rte_thread_register",
     // The shim's.
     "_rte_.*",
     "capsule_ffi_set_errno",

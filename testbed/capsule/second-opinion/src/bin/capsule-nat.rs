@@ -52,6 +52,9 @@ struct Options {
     /// The CPU that runs the pipeline [default: the last this process may run on]
     #[arg(long)]
     core: Option<usize>,
+    /// Make the pipeline's thread known to DPDK, which capsule does not do: it then has a mempool cache
+    #[arg(long)]
+    register_thread: bool,
     /// Take memory from hugepages (there must be some free) instead of ordinary pages
     #[arg(long)]
     hugepages: bool,
@@ -120,11 +123,17 @@ fn main() -> Result<()> {
     let config = configuration(&options, cores, &input, output)?;
 
     let mut runtime = Runtime::build(config).context("capsule does not start")?;
+    // What installs a pipeline runs on the pipeline's thread. EAL's own is known to DPDK already.
+    let register = options.register_thread && cores.pipeline != cores.main;
     match options.work {
-        Work::Nat => runtime
-            .add_pipeline_to_core(cores.pipeline, |q| plan().pipeline(q["in"].clone(), q["out"].clone()))?,
-        Work::Forward => runtime
-            .add_pipeline_to_core(cores.pipeline, |q| nat::forward(q["in"].clone(), q["out"].clone()))?,
+        Work::Nat => runtime.add_pipeline_to_core(cores.pipeline, move |q| {
+            register_thread(register);
+            plan().pipeline(q["in"].clone(), q["out"].clone())
+        })?,
+        Work::Forward => runtime.add_pipeline_to_core(cores.pipeline, move |q| {
+            register_thread(register);
+            nat::forward(q["in"].clone(), q["out"].clone())
+        })?,
     };
     let samples = Arc::new(Mutex::new(Vec::new()));
     let port = port_number(output_device(output))?;
@@ -176,6 +185,15 @@ fn plan() -> Plan {
         })
         .collect();
     Plan { service: SERVICE, real_servers, own_mac: [2, 0, 0, 0, 0, 2] }
+}
+
+/// Makes the calling thread an lcore of DPDK's, if it is to be one.
+fn register_thread(register: bool) {
+    if register {
+        // SAFETY: EAL has been started, and it allots nothing but an lcore's number.
+        let answer = unsafe { capsule_ffi::rte_thread_register() };
+        assert_eq!(answer, 0, "DPDK has no lcore left for the pipeline's thread");
+    }
 }
 
 /// DPDK's name of the port that packets leave by.
@@ -269,12 +287,13 @@ fn report(options: &Options, cores: Cores, samples: &[Sample]) -> Result<()> {
     let wall = (last.at - first.at).as_secs_f64();
     let cpu = (last.cpu - first.cpu).as_secs_f64();
     println!(
-        "work={:?} frame={} clients={} main-core={} core={} memory={}",
+        "work={:?} frame={} clients={} main-core={} core={} registered={} memory={}",
         options.work,
         options.frame_size,
         options.clients,
         cores.main,
         cores.pipeline,
+        options.register_thread,
         if options.hugepages { "hugepages" } else { "ordinary pages" }
     );
     println!("{packets} packets in {wall:.2} s; the pipeline's thread had the CPU for {cpu:.2} s of them");
