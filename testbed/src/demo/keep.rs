@@ -14,7 +14,7 @@ pub(super) fn explain(lab: &Lab) {
 The lab stands. As root:
 
   {client} curl -s http://{nat}/      # NAT, rr
-  {client} curl -s http://{dr}/      # direct routing, wrr 3:2:1
+  {client} curl -s http://{dr}/      # direct routing, wrr
   {client} curl -s --interface {source} http://{tun}/      # tunnel, mh by client address
   {client} {testbed} udp-client {nat}:53 --requests 9      # NAT, rr
   {ctl} service list

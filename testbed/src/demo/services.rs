@@ -18,6 +18,9 @@ pub(super) const COMING: u8 = 4;
 /// How many addresses the client asks the hashed service from.
 pub(super) const CLIENT_ADDRESSES: u8 = 96;
 
+/// How many reasons for failed requests are kept.
+const FAILURES: usize = 5;
+
 /// One service of the demo.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Balanced {
@@ -158,7 +161,8 @@ impl Seen {
             self.by_client.entry(client).or_default().extend(servers);
         }
         self.failed += more.failed;
-        self.failures.extend(more.failures);
+        let room = FAILURES.saturating_sub(self.failures.len());
+        self.failures.extend(more.failures.into_iter().take(room));
     }
 
     pub(super) fn answered(&self) -> u64 {
