@@ -62,5 +62,10 @@ macro_rules! fail {
 /// Returns early with an [`Error`] unless the condition holds.
 #[macro_export]
 macro_rules! ensure {
-    ($condition:expr, $($arg:tt)*) => { if !$condition { $crate::fail!($($arg)*); } };
+    ($condition:expr, $($arg:tt)*) => {
+        let holds: bool = $condition;
+        if !holds {
+            $crate::fail!($($arg)*);
+        }
+    };
 }

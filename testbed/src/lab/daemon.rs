@@ -33,7 +33,7 @@ pub struct Daemon {
 }
 
 impl Lab {
-    /// Writes the configuration, starts the director, waits until it is ready and plugs in its wires.
+    /// Writes the configuration, starts the director, plugs in its wires and waits until it is ready.
     ///
     /// # Errors
     /// When it ends, or is not ready in time; the error holds the end of its log.
@@ -50,10 +50,11 @@ impl Lab {
         let mut command = self.director().command(programs::find("director")?);
         command.arg("run").arg("--config").arg(&path).args(["--log", "info"]);
         let mut process = self.director().spawn("daemon", &mut command)?;
-        process.wait_for_text(READY, START)?;
+        // The wires are in before it is ready: until then it asks who its next hops are.
         if self.ports() == Ports::Tap {
-            self.plug_in_taps()?;
+            self.plug_in_taps(&mut process)?;
         }
+        process.wait_for_text(READY, START)?;
         Ok(Daemon { process, socket: socket.to_owned(), expected_to_run: !self.plan.standing })
     }
 

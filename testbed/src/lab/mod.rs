@@ -18,6 +18,7 @@ pub mod process;
 pub mod programs;
 pub mod real_server;
 pub mod reap;
+mod session;
 mod wire;
 
 use std::fs;
@@ -26,11 +27,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use namespace::Namespace;
-use process::wait_until;
+use process::{Process, wait_until};
 use real_server::RealServer;
 
-use crate::ensure;
 use crate::error::{Context as _, Result};
+use crate::{ensure, fail};
 
 /// Size of the file `/large` that every real server's nginx hands out.
 pub const LARGE_FILE: usize = 20 << 20;
@@ -282,14 +283,17 @@ impl Lab {
         self.directory().join("large")
     }
 
-    /// Puts the kernel ends of net_tap ports into their switches, once DPDK has made them.
+    /// Puts the kernel ends of net_tap ports into their switches, as soon as `process` has made them.
     ///
     /// # Errors
-    /// When they do not appear within ten seconds.
-    pub fn plug_in_taps(&self) -> Result<()> {
+    /// When they do not appear within twenty seconds, or the process ends.
+    pub fn plug_in_taps(&self, process: &mut Process) -> Result<()> {
         let taps = [("dtap0", "sw0", "02:d1:00:00:00:00"), ("dtap1", "sw1", "02:d1:00:00:00:01")];
         for (tap, switch, address) in taps {
-            wait_until(&format!("{tap} to appear"), Duration::from_secs(10), || {
+            wait_until(&format!("{tap} to appear"), Duration::from_secs(20), || {
+                if let Some(status) = process.status()? {
+                    fail!("it ended with {status} before it made {tap}:\n{}", process.log_tail(30));
+                }
                 self.director.has_interface(tap)
             })?;
             // The kernel end carries the port's own address, which the switch would take for its own.

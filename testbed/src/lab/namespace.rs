@@ -13,7 +13,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::process::{self, Process, die_with_parent};
 use super::reap;
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::{ensure, fail};
 
 /// How long one call of `ip` may take.
@@ -158,6 +158,21 @@ impl Namespace {
             .context(|| format!("cannot list the interfaces of {}", self.name))?;
         let names = list.lines().skip(2).filter_map(|line| line.split_once(':'));
         Ok(names.map(|(name, _)| name.trim().to_owned()).collect())
+    }
+
+    /// How many TCP resets its kernel has sent.
+    ///
+    /// # Errors
+    /// When the namespace is gone or the kernel does not count them.
+    pub fn resets_sent(&self) -> Result<u64> {
+        let counters = self
+            .enter(|| fs::read_to_string("/proc/thread-self/net/snmp"))?
+            .context(|| format!("cannot read the counters of {}", self.name))?;
+        let mut rows = counters.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+        let (names, values) = (rows.next().unwrap_or_default(), rows.next().unwrap_or_default());
+        let column = names.split_whitespace().position(|name| name == "OutRsts");
+        let value = column.and_then(|column| values.split_whitespace().nth(column)?.parse().ok());
+        value.ok_or_else(|| Error::new("the kernel does not count resets"))
     }
 
     /// Runs `work` on a thread of its own that has moved into the namespace: sockets which it opens belong
