@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use control::model::ForwardingMethod::{Dr, Nat};
+use control::model::ForwardingMethod::{Dr, Nat, Tunnel};
 use control::model::Scheduler;
 use testbed::ensure;
 use testbed::error::Result;
@@ -53,5 +53,47 @@ fn the_director_answers_for_the_vip_and_the_kernel_does_not() -> Result<()> {
         outcome.failed == 1 && outcome.slowest < Duration::from_secs(2),
         "the kernel does not answer by itself after the director's end: {outcome:?}"
     );
+    Ok(())
+}
+
+#[test]
+fn large_files_and_tunnels_work_and_nobody_resets_anything() -> Result<()> {
+    let lab = Lab::plan().ports(Ports::AfPacket).build()?;
+    let nat = Service::tcp(plan::VIP_NAT, plan::WEB, Scheduler::Rr);
+    let tunnel = Service::tcp(plan::VIP_TUN, plan::WEB, Scheduler::Mh);
+    let config = lab
+        .config()
+        .with(nat.lab_servers(&lab, plan::WEB_NAT, Nat, &[1, 1, 1]))
+        .with(tunnel.lab_servers(&lab, plan::WEB, Tunnel, &[1, 1, 1]));
+    let director = lab.start_director(&config)?;
+    lab.fetch(plan::VIP_TUN, 30)?;
+    lab.download("http://10.99.0.1/large")?;
+    // A reset by the director would be one for a service, by the client one for a reply that was not rewritten.
+    ensure!(lab.director().resets_sent()? == 0, "the director's kernel answered for a VIP");
+    ensure!(lab.client().resets_sent()? == 0, "the client got segments of connections it does not know");
+    director.ctl().conserved()?;
+    director.stop()?;
+    Ok(())
+}
+
+/// The rules that keep the kernel off the services follow directorctl, and go with the director.
+#[test]
+fn the_guard_follows_the_services_and_is_gone_at_the_end() -> Result<()> {
+    let lab = Lab::plan().ports(Ports::AfPacket).real_servers(1).build()?;
+    let nat = Service::tcp(plan::VIP_NAT, plan::WEB, Scheduler::Rr);
+    let director = lab.start_director(&lab.config().with(nat.lab_servers(&lab, plan::WEB_NAT, Nat, &[1])))?;
+    let rules = || -> Result<String> {
+        let output = lab.director().exec("nft list ruleset", PATIENCE)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    ensure!(rules()?.contains("10.99.0.1"), "no rule for the VIP: {}", rules()?);
+    director.ctl().run("service add tcp 10.99.0.1:8000 --scheduler rr")?;
+    ensure!(rules()?.contains("8000"), "no rule for the new service: {}", rules()?);
+    director.ctl().run("service del tcp 10.99.0.1:8000")?;
+    ensure!(!rules()?.contains("8000"), "the deleted service has a rule: {}", rules()?);
+    director.stop()?;
+    ensure!(rules()?.trim().is_empty(), "left behind: {}", rules()?);
+    // The interfaces were the kernel's before, and are now.
+    ensure!(lab.pings(plan::DIRECTOR_CLIENT_SIDE)?, "the kernel's interface is dead");
     Ok(())
 }

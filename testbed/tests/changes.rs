@@ -9,6 +9,7 @@ use control::model::Scheduler;
 use testbed::ensure;
 use testbed::error::Result;
 use testbed::lab::config::Service;
+use testbed::lab::daemon::Daemon;
 use testbed::lab::process::wait_until;
 use testbed::lab::{Lab, plan};
 use testbed::traffic::hold::{self, Hold, Speak};
@@ -127,6 +128,81 @@ fn what_cannot_be_done_is_refused_with_the_reason() -> Result<()> {
         ensure!(words.contains(named), "`directorctl {line}` does not name {named}: {words}");
     }
     ensure!(ask(&lab, 5)?.values().sum::<u64>() == 5, "the service suffered from what was refused");
+    director.stop()?;
+    Ok(())
+}
+
+fn lab_of_four() -> Result<(Lab, Daemon)> {
+    let lab = Lab::plan().real_servers(4).build()?;
+    let web = Service::tcp(plan::VIP_NAT, plan::WEB, Scheduler::Rr);
+    let echo = Service::tcp(plan::VIP_NAT, plan::ECHO, Scheduler::Rr);
+    let config = lab
+        .config()
+        .with(web.lab_servers(&lab, plan::WEB_NAT, Nat, &[1, 1, 1]))
+        .with(echo.lab_servers(&lab, plan::ECHO_NAT, Nat, &[1, 1, 1]));
+    let director = lab.start_director(&config)?;
+    Ok((lab, director))
+}
+
+#[test]
+fn no_request_fails_while_real_servers_come_and_go() -> Result<()> {
+    let (lab, director) = lab_of_four()?;
+    let ctl = director.ctl();
+    thread::scope(|scope| {
+        let traffic = scope.spawn(|| lab.fetch_by(&curl::Plan::new("http://10.99.0.1/", 1500).parallel(4)));
+        for _ in 0..5 {
+            ctl.run("server add tcp 10.99.0.1:80 10.0.2.14:8080 --method nat")?;
+            thread::sleep(Duration::from_millis(50));
+            ctl.run("server edit tcp 10.99.0.1:80 10.0.2.11:8080 --weight 0")?;
+            thread::sleep(Duration::from_millis(50));
+            ctl.run("server edit tcp 10.99.0.1:80 10.0.2.11:8080 --weight 1")?;
+            // Drained before it is deleted, as an operator would: deletion cuts what is under way.
+            ctl.run("server edit tcp 10.99.0.1:80 10.0.2.14:8080 --weight 0")?;
+            wait_until("real4 to be without active connections", Duration::from_secs(5), || {
+                Ok(ctl.server("tcp", "10.99.0.1:80", "10.0.2.14:8080")?.active == 0)
+            })?;
+            ctl.run("server del tcp 10.99.0.1:80 10.0.2.14:8080")?;
+        }
+        let outcome = traffic.join().expect("the client does not panic")?;
+        ensure!(outcome.answers.contains_key("real4"), "real4 was never chosen: {:?}", outcome.answers);
+        Ok(())
+    })?;
+    ctl.conserved()?;
+    director.stop()?;
+    Ok(())
+}
+
+#[test]
+fn held_connections_outlive_changes_of_everything_else() -> Result<()> {
+    let (lab, director) = lab_of_four()?;
+    let ctl = director.ctl();
+    let held = lab.hold(plan::VIP_NAT, plan::ECHO, Speak::Echo, 9)?;
+    ctl.run("server edit tcp 10.99.0.1:7 10.0.2.12:7007 --weight 9")?;
+    ctl.run("server add tcp 10.99.0.1:7 10.0.2.14:7007 --method nat --weight 7")?;
+    ctl.run("service edit tcp 10.99.0.1:7 --scheduler wlc")?;
+    ctl.run("service del tcp 10.99.0.1:80")?;
+    ctl.run("service add tcp 10.99.0.1:81 --scheduler rr")?;
+    ctl.run("server del tcp 10.99.0.1:7 10.0.2.14:7007")?;
+    thread::sleep(Duration::from_millis(700));
+    let held = held.finish();
+    ensure!(held.len() == 9, "{held:?}");
+    hold::all_lived(&held, 10)?;
+    director.stop()?;
+    Ok(())
+}
+
+/// IPVS keeps the connections of a real server that is deleted, and serves them again when it comes back.
+#[test]
+fn a_real_server_that_comes_back_at_once_has_its_connections_again() -> Result<()> {
+    let (lab, director) = lab_of_four()?;
+    let ctl = director.ctl();
+    let held = lab.hold(plan::VIP_NAT, plan::ECHO, Speak::Echo, 3)?;
+    ctl.run("server del tcp 10.99.0.1:7 10.0.2.12:7007")?;
+    ctl.run("server add tcp 10.99.0.1:7 10.0.2.12:7007 --method nat")?;
+    thread::sleep(Duration::from_millis(1500));
+    let held = held.finish();
+    hold::all_lived(&held, 10)?;
+    ensure!(held.iter().any(|one| one.server == "real2"), "{held:?}");
     director.stop()?;
     Ok(())
 }

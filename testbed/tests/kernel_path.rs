@@ -11,7 +11,7 @@ use testbed::error::{Context as _, Result};
 use testbed::lab::config::Service;
 use testbed::lab::daemon::Daemon;
 use testbed::lab::{Lab, plan};
-use testbed::traffic::curl;
+use testbed::traffic::{curl, udp};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -118,6 +118,41 @@ fn a_real_server_may_change_its_ethernet_address() -> Result<()> {
     lab.director().ip(&["neigh flush dev dir1"])?;
     server.exec("ping -c 1 -W 2 10.0.2.254", PATIENCE)?;
     ask()?;
+    director.stop()?;
+    Ok(())
+}
+
+#[test]
+fn every_vip_answers_a_ping_once_and_in_full_size() -> Result<()> {
+    let (lab, director) = lab()?;
+    for vip in plan::VIPS {
+        let line = format!("ping -c 4 -i 0.1 -W 2 -M do -s 1472 {vip}");
+        let words = lab.client().exec(&line, PATIENCE)?.stdout;
+        let words = String::from_utf8_lossy(&words).into_owned();
+        ensure!(words.contains(" 4 received") && !words.contains("DUP"), "{words}");
+    }
+    director.stop()?;
+    Ok(())
+}
+
+/// As in IPVS: that no real server may be chosen is told by ICMP port unreachable, never by a reset.
+#[test]
+fn a_service_without_an_available_real_server_is_unreachable() -> Result<()> {
+    let (lab, director) = lab()?;
+    director.ctl().run("server edit tcp 10.99.0.1:80 10.0.2.11:8080 --weight 0")?;
+    director.ctl().run("service add udp 10.99.0.1:53 --scheduler wlc")?;
+    let resets = lab.director().resets_sent()?;
+    let begun = Instant::now();
+    let target = SocketAddr::from((plan::VIP_NAT, plan::WEB));
+    let tcp = lab.client().enter(|| TcpStream::connect_timeout(&target, PATIENCE).map_err(|e| e.kind()))?;
+    ensure!(tcp.as_ref().err() == Some(&ErrorKind::ConnectionRefused), "{tcp:?}");
+    ensure!(begun.elapsed() < Duration::from_secs(3), "it took {:?}", begun.elapsed());
+    ensure!(lab.director().resets_sent()? == resets, "the director's kernel sent a reset");
+
+    let plan = udp::Plan::new(SocketAddr::from((plan::VIP_NAT, 53)), 1);
+    let outcome = lab.client().enter(|| udp::ask(&plan, |_| ()))??;
+    ensure!(outcome.wrong == ["port unreachable"], "{outcome:?}");
+    director.ctl().conserved()?;
     director.stop()?;
     Ok(())
 }

@@ -1,13 +1,15 @@
 //! Two worker lcores, two queues on each port: every connection has one owner, whichever queue it comes by.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use control::model::ForwardingMethod::Nat;
 use control::model::Scheduler;
 use testbed::ensure;
 use testbed::error::Result;
 use testbed::lab::config::Service;
+use testbed::lab::daemon::Daemon;
 use testbed::lab::{Lab, plan};
+use testbed::traffic::hold::{self, Speak};
 use testbed::traffic::{curl, udp};
 
 #[test]
@@ -47,6 +49,49 @@ fn two_lcores_share_the_work_and_lose_nothing() -> Result<()> {
         }
     }
     director.ctl().conserved()?;
+    director.stop()?;
+    Ok(())
+}
+
+fn lab_on_two_lcores() -> Result<(Lab, Daemon)> {
+    let lab = Lab::plan().client_addresses(30).build()?;
+    let web = Service::tcp(plan::VIP_NAT, plan::WEB, Scheduler::Rr);
+    let config = lab.config().cpus(&[0, 1]).with(web.lab_servers(&lab, plan::WEB_NAT, Nat, &[1, 1, 1]));
+    let director = lab.start_director(&config)?;
+    Ok((lab, director))
+}
+
+/// A download's packets come by whatever queue the tap chooses, and must not be torn apart or lost.
+#[test]
+fn a_large_file_comes_intact_while_connections_are_held() -> Result<()> {
+    let (lab, director) = lab_on_two_lcores()?;
+    let held = lab.hold(plan::VIP_NAT, plan::WEB, Speak::Http, 20)?;
+    for _ in 0..3 {
+        lab.download("http://10.99.0.1/large")?;
+    }
+    hold::all_lived(&held.finish(), 5)?;
+    let lcores = director.ctl().stats()?.lcores;
+    let given: u64 = lcores.iter().map(|lcore| lcore.handed_over).sum();
+    let taken: u64 = lcores.iter().map(|lcore| lcore.taken_over).sum();
+    ensure!(given == taken, "{given} packets were handed over and {taken} taken over: {lcores:#?}");
+    director.ctl().conserved()?;
+    director.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_change_reaches_both_lcores() -> Result<()> {
+    let (lab, director) = lab_on_two_lcores()?;
+    let sources: Vec<Ipv4Addr> = (0..30).map(plan::client_address).collect();
+    // From so many addresses that each lcore owns some.
+    let ask = curl::Plan::new("http://10.99.0.1/", 4).from(&sources).parallel(2);
+    director.ctl().run("server edit tcp 10.99.0.1:80 10.0.2.11:8080 --weight 0")?;
+    director.ctl().run("server del tcp 10.99.0.1:80 10.0.2.13:8080")?;
+    let answers = lab.fetch_by(&ask)?.answers;
+    ensure!(answers.keys().eq(["real2"]), "{answers:?}");
+    director.ctl().run("server edit tcp 10.99.0.1:80 10.0.2.11:8080 --weight 1")?;
+    let answers = lab.fetch_by(&ask)?.answers;
+    ensure!(answers.keys().eq(["real1", "real2"]), "{answers:?}");
     director.stop()?;
     Ok(())
 }

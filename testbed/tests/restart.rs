@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use testbed::ensure;
 use testbed::error::{Context as _, Result};
 use testbed::lab::config::Service;
+use testbed::lab::process::wait_until;
 use testbed::lab::{Lab, plan};
 use testbed::traffic::curl;
 
@@ -97,6 +98,26 @@ fn a_director_that_was_killed_does_not_stand_in_the_way() -> Result<()> {
     ensure!(lab.socket().exists(), "a killed director cannot have removed its socket");
     let director = lab.start_director(&config)?;
     ask(&lab)?;
+    director.stop()?;
+    Ok(())
+}
+
+/// `ip addr` is the tool: addresses may come and go while the director runs, on mirrors that it has made itself too.
+#[test]
+fn addresses_that_come_later_are_followed() -> Result<()> {
+    let lab = Lab::plan().real_servers(1).without_mirrors().build()?;
+    let director = lab.start_director(&lab.config().with(web(&lab)))?;
+    lab.director().ip(&[
+        "addr add 10.0.1.254/24 dev dir0",
+        "addr add 10.99.0.1/32 dev dir0",
+        "addr add 10.0.2.254/24 dev dir1",
+        "link set dir0 up",
+        "link set dir1 up",
+    ])?;
+    wait_until("the VIP to answer", Duration::from_secs(10), || lab.pings(plan::VIP_NAT))?;
+    ask(&lab)?;
+    lab.director().ip(&["addr del 10.99.0.1/32 dev dir0"])?;
+    wait_until("the VIP to be gone", Duration::from_secs(10), || Ok(!lab.pings(plan::VIP_NAT)?))?;
     director.stop()?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use control::model::Scheduler;
 use testbed::ensure;
 use testbed::error::{Context as _, Result};
 use testbed::lab::config::Service;
-use testbed::lab::{Lab, plan};
+use testbed::lab::{Lab, WayBack, plan};
 use testbed::traffic::{Counts, curl, spread, udp};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -82,6 +82,37 @@ fn an_upload_finds_the_size_that_fits() -> Result<()> {
     let output = lab.client().exec(&line, PATIENCE)?;
     let status = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(status == "200", "the upload ended with HTTP status {status}");
+    director.ctl().conserved()?;
+    director.stop()?;
+    Ok(())
+}
+
+/// The keys of the hash are fixed, so that every director, and this one after a restart, decides alike.
+#[test]
+fn clients_keep_their_real_servers_over_a_restart() -> Result<()> {
+    let lab = Lab::plan().client_addresses(CLIENTS).build()?;
+    let web = Service::tcp(plan::VIP_TUN, plan::WEB, Scheduler::Mh);
+    let config = lab.config().with(web.lab_servers(&lab, plan::WEB, Tunnel, &[1, 1, 1]));
+    let sources: Vec<Ipv4Addr> = (0..CLIENTS).map(plan::client_address).collect();
+    let ask = curl::Plan::new("http://10.99.0.3/", 1).from(&sources).parallel(4);
+    let mut rounds = Vec::new();
+    for _ in 0..2 {
+        let director = lab.start_director(&config)?;
+        rounds.push(lab.fetch_by(&ask)?.by_client);
+        director.stop()?;
+    }
+    ensure!(rounds[0] == rounds[1], "clients moved: {rounds:?}");
+    Ok(())
+}
+
+#[test]
+fn answers_may_come_back_by_the_directors_kernel() -> Result<()> {
+    let lab = Lab::plan().way_back(WayBack::Director).build()?;
+    let web = Service::tcp(plan::VIP_TUN, plan::WEB, Scheduler::Rr);
+    let director =
+        lab.start_director(&lab.config().with(web.lab_servers(&lab, plan::WEB, Tunnel, &[1, 1, 1])))?;
+    spread::round_robin(&lab.fetch(plan::VIP_TUN, 30)?.answers, &equal())?;
+    lab.download("http://10.99.0.3/large")?;
     director.ctl().conserved()?;
     director.stop()?;
     Ok(())

@@ -33,7 +33,7 @@ fn wire_of_testpmd(lab: &Lab) -> Result<Process> {
     let mut process = lab.director().spawn("testpmd", &mut testpmd)?;
     process.wait_for_text("Port statistics", Duration::from_secs(30))?;
     if lab.ports() == Ports::Tap {
-        lab.plug_in_taps()?;
+        lab.plug_in_taps(&mut process)?;
     }
     lab.client().ip(&["route del 10.0.2.0/24", "route add 10.0.2.0/24 dev eth0"])?;
     for server in lab.real_servers() {
