@@ -20,8 +20,10 @@ pub(super) fn config(raw: &RawConfig, complaints: &mut Complaints<'_>) -> Config
     let limits = limits(raw, complaints);
     let services = services(&raw.services, &limits, complaints);
     let model = Model::new(services, &limits).unwrap_or_else(|error| {
-        // What breaks a rule was left out or complained of at its own line; this makes sure of the rest.
-        complaints.add(&raw.site, error.to_string(), error.remedy());
+        // Whatever breaks a rule has been complained of at its own line; this makes sure of it.
+        if complaints.is_empty() {
+            complaints.add(&raw.site, error.to_string(), error.remedy());
+        }
         Model::default()
     });
     Config {

@@ -1,1 +1,241 @@
+use proptest::prelude::*;
 
+use super::super::{AddressFault, ForwardingMethod, Protocol, RealServer, Scheduler, Weight};
+use super::*;
+
+fn key(port: u16) -> ServiceKey {
+    ServiceKey { protocol: Protocol::Tcp, address: SocketAddr::from(([10, 0, 0, 1], port)) }
+}
+
+fn server(address: &str, method: ForwardingMethod) -> RealServer {
+    RealServer { address: address.parse().expect("a test's address"), method, weight: Weight(1) }
+}
+
+fn add_service(key: ServiceKey) -> Edit {
+    Edit::AddService { key, scheduler: Scheduler::Wlc, flags: SchedulerFlags::default() }
+}
+
+fn add_server(service: ServiceKey, address: &str, method: ForwardingMethod) -> Edit {
+    Edit::AddServer { service, server: server(address, method) }
+}
+
+fn built(edits: &[Edit]) -> Model {
+    edits.iter().fold(Model::default(), |model, edit| {
+        model.apply(edit, &Limits::default()).unwrap_or_else(|error| panic!("{edit:?}: {error}"))
+    })
+}
+
+fn refused(model: &Model, edit: &Edit) -> &'static str {
+    let error = model.apply(edit, &Limits::default()).expect_err("the edit breaks a rule");
+    assert!(!error.to_string().is_empty() && !error.remedy().is_empty());
+    error.code()
+}
+
+/// Two services, the first with two real servers.
+fn two_services() -> Model {
+    built(&[
+        add_service(key(80)),
+        add_server(key(80), "10.0.2.11:8080", ForwardingMethod::Nat),
+        add_server(key(80), "10.0.2.12:80", ForwardingMethod::Dr),
+        add_service(key(443)),
+    ])
+}
+
+#[test]
+fn edits_do_what_they_say() {
+    let limits = Limits::default();
+    let address = "10.0.2.11:8080".parse().expect("a test's address");
+    let model = two_services();
+    let edit = Edit::EditServer { service: key(80), address, weight: Some(Weight(0)), method: None };
+    let model = model.apply(&edit, &limits).expect("the server is there");
+    let servers = &model.services()[&key(80)].servers;
+    assert_eq!((servers[0].weight, servers[0].method), (Weight(0), ForwardingMethod::Nat));
+
+    let flags = SchedulerFlags { fallback: true, port: false };
+    let edit = Edit::EditService { key: key(80), scheduler: Some(Scheduler::Mh), flags: Some(flags) };
+    let model = model.apply(&edit, &limits).expect("mh has flags");
+    let service = &model.services()[&key(80)];
+    assert_eq!((service.scheduler, service.flags, service.servers.len()), (Scheduler::Mh, flags, 2));
+
+    let model = model.apply(&Edit::DeleteServer { service: key(80), address }, &limits).expect("it is there");
+    assert_eq!(model.server_count(), 1);
+    let model = model.apply(&Edit::DeleteService { key: key(80) }, &limits).expect("it is there");
+    assert_eq!(model.services().keys().collect::<Vec<_>>(), [&key(443)]);
+}
+
+#[test]
+fn a_scheduler_without_flags_drops_those_that_were_set() {
+    let flags = SchedulerFlags { fallback: true, port: true };
+    let model = built(&[
+        Edit::AddService { key: key(80), scheduler: Scheduler::Sh, flags },
+        Edit::EditService { key: key(80), scheduler: Some(Scheduler::Mh), flags: None },
+    ]);
+    assert_eq!(model.services()[&key(80)].flags, flags);
+    let edit = Edit::EditService { key: key(80), scheduler: Some(Scheduler::Rr), flags: None };
+    let model = model.apply(&edit, &Limits::default()).expect("no flags were asked for");
+    assert_eq!(model.services()[&key(80)].flags, SchedulerFlags::default());
+    let edit = Edit::EditService { key: key(80), scheduler: None, flags: Some(flags) };
+    assert_eq!(refused(&model, &edit), "flags-not-allowed");
+}
+
+#[test]
+fn what_is_there_twice_or_not_at_all_is_refused() {
+    let model = two_services();
+    let nowhere = "10.9.9.9:80".parse().expect("a test's address");
+    assert_eq!(refused(&model, &add_service(key(80))), "service-exists");
+    assert_eq!(refused(&model, &Edit::DeleteService { key: key(81) }), "no-such-service");
+    assert_eq!(refused(&model, &add_server(key(81), "10.0.2.1:81", ForwardingMethod::Dr)), "no-such-service");
+    assert_eq!(refused(&model, &add_server(key(80), "10.0.2.12:80", ForwardingMethod::Nat)), "server-exists");
+    let edit = Edit::DeleteServer { service: key(80), address: nowhere };
+    assert_eq!(refused(&model, &edit), "no-such-server");
+    let edit = Edit::EditServer { service: key(80), address: nowhere, weight: None, method: None };
+    assert_eq!(refused(&model, &edit), "no-such-server");
+}
+
+#[test]
+fn only_nat_can_change_the_port() {
+    let model = two_services();
+    for method in [ForwardingMethod::Dr, ForwardingMethod::Tunnel] {
+        assert_eq!(refused(&model, &add_server(key(80), "10.0.2.1:8080", method)), "port-not-allowed");
+        let address = "10.0.2.11:8080".parse().expect("a test's address");
+        let edit = Edit::EditServer { service: key(80), address, weight: None, method: Some(method) };
+        let error = model.apply(&edit, &Limits::default()).expect_err("the port differs");
+        assert_eq!(error, EditError::PortNotAllowed { service: key(80), address, method });
+        assert_eq!(error.remedy(), "use port 80, or forwarding method nat");
+    }
+}
+
+#[test]
+fn addresses_that_no_host_has_are_refused() {
+    let model = two_services();
+    for (address, fault) in [
+        ("0.0.0.0:80", AddressFault::Unspecified),
+        ("224.0.0.1:80", AddressFault::Multicast),
+        ("255.255.255.255:80", AddressFault::Broadcast),
+        ("10.0.2.1:0", AddressFault::PortZero),
+        ("[::]:80", AddressFault::Unspecified),
+        ("[ff02::1]:80", AddressFault::Multicast),
+    ] {
+        let address: SocketAddr = address.parse().expect("a test's address");
+        let service = add_service(ServiceKey { protocol: Protocol::Udp, address });
+        let error = model.apply(&service, &Limits::default()).expect_err("no host has this address");
+        assert_eq!(error, EditError::InvalidAddress { address, fault });
+        if address.is_ipv4() {
+            let server = add_server(key(80), &address.to_string(), ForwardingMethod::Nat);
+            assert_eq!(refused(&model, &server), "invalid-address");
+        }
+    }
+}
+
+#[test]
+fn families_do_not_mix_and_ipv6_waits() {
+    let model = two_services();
+    let six = "[2001:db8::1]:80";
+    assert_eq!(refused(&model, &add_server(key(80), six, ForwardingMethod::Nat)), "address-family");
+    assert_eq!(refused(&model, &add_server(key(80), six, ForwardingMethod::Dr)), "address-family");
+    assert_eq!(refused(&model, &add_server(key(80), six, ForwardingMethod::Tunnel)), "ipv6-not-supported");
+    let address = six.parse().expect("a test's address");
+    let service = add_service(ServiceKey { protocol: Protocol::Tcp, address });
+    assert_eq!(refused(&model, &service), "ipv6-not-supported");
+}
+
+#[test]
+fn flags_are_for_the_hashing_schedulers() {
+    for scheduler in Scheduler::ALL {
+        let flags = SchedulerFlags { fallback: false, port: true };
+        let edit = Edit::AddService { key: key(80), scheduler: *scheduler, flags };
+        let result = Model::default().apply(&edit, &Limits::default());
+        let hashing = matches!(scheduler, Scheduler::Sh | Scheduler::Mh);
+        assert_eq!(result.is_ok(), hashing, "{scheduler}: {result:?}");
+    }
+}
+
+#[test]
+fn the_limits_count_services_and_all_their_servers_together() {
+    let limits = Limits { services: 2, servers: 3 };
+    let model = two_services();
+    let full = model.apply(&add_server(key(443), "10.0.2.1:443", ForwardingMethod::Dr), &limits);
+    let full = full.expect("the third of three");
+    let error = full.apply(&add_server(key(443), "10.0.2.2:443", ForwardingMethod::Dr), &limits);
+    assert_eq!(error, Err(EditError::LimitReached { what: Limited::Servers, limit: 3 }));
+    let error = full.apply(&add_service(key(81)), &limits);
+    assert_eq!(error, Err(EditError::LimitReached { what: Limited::Services, limit: 2 }));
+
+    let services = || full.services().values().map(|service| Service::clone(service));
+    assert_eq!(Model::new(services(), &limits).as_ref(), Ok(&full));
+    assert!(Model::new(services(), &Limits { services: 1, ..limits }).is_err());
+    assert!(Model::new(services(), &Limits { servers: 2, ..limits }).is_err());
+    assert!(Model::new(services().chain(services()), &Limits::default()).is_err());
+}
+
+#[test]
+fn an_edit_that_changes_nothing_keeps_the_service() {
+    let model = two_services();
+    let edit = Edit::EditService { key: key(80), scheduler: Some(Scheduler::Wlc), flags: None };
+    let next = model.apply(&edit, &Limits::default()).expect("the edit breaks no rule");
+    assert!(Arc::ptr_eq(&model.services()[&key(80)], &next.services()[&key(80)]));
+}
+
+fn any_edit() -> impl Strategy<Value = Edit> {
+    // So few ports and addresses that edits often meet what earlier ones made.
+    let key = (0u16..5).prop_map(key);
+    let address = (0u8..4, 0u16..5)
+        .prop_map(|(host, port)| SocketAddr::from(([10, 0, 2, host], if port == 4 { 8080 } else { port })));
+    let scheduler = proptest::sample::select(Scheduler::ALL);
+    let method = proptest::sample::select(ForwardingMethod::ALL);
+    let flags = (any::<bool>(), any::<bool>()).prop_map(|(fallback, port)| SchedulerFlags { fallback, port });
+    let weight = any::<u16>().prop_map(Weight);
+    let parts = (key, address, scheduler, method, flags, weight);
+    (0..6, any::<bool>(), any::<bool>(), parts).prop_map(|(which, one, other, parts)| {
+        let (key, address, scheduler, method, flags, weight) = parts;
+        match which {
+            0 => Edit::AddService { key, scheduler, flags },
+            1 => {
+                Edit::EditService { key, scheduler: one.then_some(scheduler), flags: other.then_some(flags) }
+            }
+            2 => Edit::DeleteService { key },
+            3 => Edit::AddServer { service: key, server: RealServer { address, method, weight } },
+            4 => {
+                let (weight, method) = (one.then_some(weight), other.then_some(method));
+                Edit::EditServer { service: key, address, weight, method }
+            }
+            _ => Edit::DeleteServer { service: key, address },
+        }
+    })
+}
+
+fn key_of(edit: &Edit) -> ServiceKey {
+    match *edit {
+        Edit::AddService { key, .. } | Edit::EditService { key, .. } | Edit::DeleteService { key } => key,
+        Edit::AddServer { service, .. }
+        | Edit::EditServer { service, .. }
+        | Edit::DeleteServer { service, .. } => service,
+    }
+}
+
+proptest! {
+    #[test]
+    fn edits_touch_their_own_service_alone_and_keep_every_rule(
+        edits in proptest::collection::vec(any_edit(), 1..60),
+    ) {
+        let limits = Limits { services: 3, servers: 6 };
+        let mut model = Model::default();
+        for edit in &edits {
+            let before: BTreeMap<ServiceKey, Service> =
+                model.services().iter().map(|(key, service)| (*key, Service::clone(service))).collect();
+            let result = model.apply(edit, &limits);
+            // The old model is as it was, by value.
+            prop_assert!(model.services().iter().map(|(key, service)| (key, &**service)).eq(&before));
+            let Ok(next) = result else { continue };
+            let touched = key_of(edit);
+            for (key, service) in model.services().iter().filter(|(key, _)| **key != touched) {
+                prop_assert!(Arc::ptr_eq(service, &next.services()[key]));
+            }
+            prop_assert!(next.services().keys().all(|key| *key == touched || before.contains_key(key)));
+            // The next model keeps every rule: made from nothing it is the same.
+            let services = next.services().values().map(|service| Service::clone(service));
+            prop_assert_eq!(Model::new(services, &limits), Ok(next.clone()));
+            model = next;
+        }
+    }
+}

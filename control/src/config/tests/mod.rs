@@ -1,0 +1,115 @@
+mod places;
+mod ranges;
+mod right;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The least that a director needs.
+const LEAST: &str = "[[port]]\ndevice = \"net_af_packet0,iface=eth0\"\n";
+
+/// Every key, with a value that is not its default.
+const WHOLE: &str = r#"socket = "/tmp/director.sock"
+
+[dpdk]
+hugepages = "no"
+memory_mb = 256
+mbufs = 16384
+eal_args = ["--log-level=lib.eal:debug", "--iova-mode=va"]
+
+[lcores]
+cpus = [1, 3]
+idle = "sleep"
+
+[connections]
+capacity = 5000
+
+[limits]
+services = 10
+servers = 20
+
+[timeouts]
+tcp = 60
+tcp_fin = 10
+udp = 2_678_400
+
+[[port]]
+device = "net_tap0,iface=dtap0"
+mirror = "dir0"
+mtu = 1400
+rx_descriptors = 512
+tx_descriptors = 256
+
+[[port]]
+device = "03:00.0"
+mirror = "none"
+
+[[service]]
+protocol = "udp"
+address = "10.99.0.1:53"
+scheduler = "mh"
+fallback = true
+hash_port = true
+  [[service.server]]
+  address = "10.0.2.11:5353"
+  method = "nat"
+  weight = 0
+  [[service.server]]
+  address = "10.0.2.12"
+  method = "tunnel"
+
+[[service]]
+protocol = "tcp"
+address = "10.99.0.1:80"
+"#;
+
+fn good(text: &str) -> Config {
+    Config::parse(text, "d.toml").unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+/// The errors as `line:column key: reason`, with the remedies apart.
+fn wrong(text: &str) -> (Vec<String>, Vec<String>) {
+    let errors = Config::parse(text, "d.toml").expect_err("the text is wrong");
+    let line = |error: &ConfigError| {
+        let Position { line, column } = error.position.expect("an error in a text has a place");
+        format!("{line}:{column} {}: {}", error.key, error.reason)
+    };
+    (errors.iter().map(line).collect(), errors.iter().map(|error| error.remedy.clone()).collect())
+}
+
+/// The one error of the least configuration with this appended, counted from the first line appended.
+fn wrong_after_least(text: &str) -> (String, String) {
+    let (errors, remedies) = wrong(&format!("{LEAST}{text}"));
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    (errors[0].clone(), remedies[0].clone())
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in any::<String>()) {
+        let _ = Config::parse(&text, "d.toml");
+    }
+
+    #[test]
+    fn no_damage_to_a_good_file_makes_it_panic_or_err_without_a_place(
+        from in 0..WHOLE.len(),
+        length in 0..40_usize,
+        instead in "[a-z0-9=\\[\\]{}'\",.# \n-]{0,12}",
+    ) {
+        let mut text = WHOLE.to_owned();
+        text.replace_range(from..(from + length).min(WHOLE.len()), &instead);
+        match Config::parse(&text, "d.toml") {
+            Ok(config) => prop_assert!(!config.plan().is_empty()),
+            Err(errors) => {
+                prop_assert!(errors.iter().count() > 0);
+                for error in errors.iter() {
+                    let place = error.position.expect("an error in a text has a place");
+                    let line = text.split('\n').nth(place.line - 1).expect("the line is in the text");
+                    prop_assert!(place.column <= line.chars().count() + 1);
+                    prop_assert!(!error.reason.is_empty() && !error.remedy.is_empty());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What a right file means.
+
+use std::time::Duration;
+
+use super::super::keys::KEYS;
+use super::*;
+use crate::model::{ForwardingMethod, Protocol, Scheduler, SchedulerFlags, Service, Weight};
+
+#[test]
+fn whatever_can_be_left_out_has_its_default() {
+    let config = good(LEAST);
+    let port = Port {
+        device: "net_af_packet0,iface=eth0".to_owned(),
+        kind: PortDevice::Vdev {
+            driver: "net_af_packet".to_owned(),
+            name: "net_af_packet0".to_owned(),
+            args: "iface=eth0".to_owned(),
+        },
+        mirror: Mirror::KernelKeeps { interface: "eth0".to_owned() },
+        mtu: 1500,
+        rx_descriptors: 1024,
+        tx_descriptors: 1024,
+    };
+    assert_eq!(
+        config,
+        Config {
+            socket: PathBuf::from("/run/director/director.sock"),
+            dpdk: Dpdk { hugepages: Hugepages::Auto, memory_mb: 512, mbufs: None, eal_args: vec![] },
+            lcores: Lcores { cpus: None, idle: Idle::Auto },
+            connections: Connections { capacity: 1_000_000 },
+            limits: Limits { services: 4096, servers: 65_536 },
+            timeouts: Timeouts {
+                tcp: Duration::from_secs(900),
+                tcp_fin: Duration::from_secs(120),
+                udp: Duration::from_secs(300),
+            },
+            ports: vec![port],
+            model: Model::default(),
+        }
+    );
+}
+
+#[test]
+fn a_service_and_its_server_have_ipvs_defaults() {
+    let text = "[[service]]\nprotocol='tcp'\naddress='10.0.0.1:80'\nserver=[{address='10.0.2.1'}]\n";
+    let config = good(&format!("{LEAST}{text}"));
+    let service = config.model.services().values().next().expect("one service");
+    assert_eq!((service.scheduler, service.flags), (Scheduler::Wlc, SchedulerFlags::default()));
+    let server = service.servers[0];
+    assert_eq!(server.address.to_string(), "10.0.2.1:80");
+    assert_eq!((server.method, server.weight), (ForwardingMethod::Dr, Weight(1)));
+}
+
+#[test]
+fn every_key_reaches_the_configuration() {
+    for (table, keys) in KEYS {
+        for key in *keys {
+            let named = WHOLE.contains(&format!("{key} = "));
+            let table_named = WHOLE.contains(&format!("[{key}]")) || WHOLE.contains(&format!(".{key}]"));
+            assert!(named || table_named, "{table} {key} is not in the test's configuration");
+        }
+    }
+    let config = good(WHOLE);
+    assert_eq!(config.socket, Path::new("/tmp/director.sock"));
+    let eal_args = vec!["--log-level=lib.eal:debug".to_owned(), "--iova-mode=va".to_owned()];
+    let dpdk = Dpdk { hugepages: Hugepages::No, memory_mb: 256, mbufs: Some(16_384), eal_args };
+    assert_eq!(config.dpdk, dpdk);
+    assert_eq!(config.lcores, Lcores { cpus: Some(vec![1, 3]), idle: Idle::Sleep });
+    assert_eq!(config.connections.capacity, 5000);
+    assert_eq!(config.limits, Limits { services: 10, servers: 20 });
+    let [tcp, tcp_fin, udp] = [60, 10, 2_678_400].map(Duration::from_secs);
+    assert_eq!(config.timeouts, Timeouts { tcp, tcp_fin, udp });
+    let [tap, pci] = &config.ports[..] else { panic!("two ports, not {:?}", config.ports) };
+    assert_eq!(tap.mirror, Mirror::Interface("dir0".to_owned()));
+    assert_eq!((tap.mtu, tap.rx_descriptors, tap.tx_descriptors), (1400, 512, 256));
+    assert_eq!((pci.device.as_str(), &pci.kind), ("0000:03:00.0", &PortDevice::Pci));
+    assert_eq!(pci.mirror, Mirror::None);
+    let services: Vec<&Service> = config.model.services().values().map(|service| &**service).collect();
+    assert_eq!(services.len(), 2);
+    let dns = services[1];
+    assert_eq!((dns.key.protocol, dns.scheduler), (Protocol::Udp, Scheduler::Mh));
+    assert_eq!(dns.flags, SchedulerFlags { fallback: true, port: true });
+    assert_eq!((dns.servers[0].method, dns.servers[0].weight), (ForwardingMethod::Nat, Weight(0)));
+    assert_eq!(dns.servers[0].address.to_string(), "10.0.2.11:5353");
+    assert_eq!(dns.servers[1].address.to_string(), "10.0.2.12:53");
+}
+
+#[test]
+fn the_plan_says_what_would_be_done() {
+    let expected = "\
+control socket /tmp/director.sock
+256 MB of memory without hugepages, 16384 mbufs
+further EAL arguments: --log-level=lib.eal:debug --iova-mode=va
+2 worker lcores on CPUs 1, 3, sleeping when idle
+room for 5000 connections per lcore, 10 services and 20 servers
+timeouts tcp 60 s, tcp_fin 10 s, udp 2678400 s
+port 0 net_tap0,iface=dtap0, virtual device of net_tap, mirrored by dir0, mtu 1400, \
+512 receive and 256 transmit descriptors
+port 1 0000:03:00.0, PCI device, without a mirror, mtu 1500, 1024 receive and 1024 transmit descriptors
+service tcp 10.99.0.1:80 scheduler wlc without real servers
+service udp 10.99.0.1:53 scheduler mh fallback hash_port
+  10.0.2.11:5353 nat weight 0
+  10.0.2.12:53 tunnel weight 1
+";
+    assert_eq!(good(WHOLE).plan(), expected);
+    assert!(
+        good(LEAST).plan().contains("one worker lcore on the last CPU that the process may run on, sleeping")
+    );
+}
+
+#[test]
+fn the_manual_has_every_key_and_its_examples_are_right() {
+    let manual = include_str!("../../../../docs/configuration.md");
+    for (table, keys) in KEYS {
+        let titles = match *table {
+            "" => ["## Top level\n".to_owned(), String::new()],
+            table => [format!("## `[{table}]`\n"), format!("## `[[{table}]]`\n")],
+        };
+        let titled =
+            |section: &&str| titles.iter().any(|title| !title.is_empty() && section.starts_with(&title[3..]));
+        let section = manual.split("\n## ").find(titled).unwrap_or_else(|| panic!("no section {table:?}"));
+        for key in *keys {
+            // A table has a section of its own instead of a row.
+            let is_table =
+                KEYS.iter().any(|(name, _)| name.rsplit('.').next() == Some(*key) && name.contains(table));
+            assert!(is_table || section.contains(&format!("\n| `{key}` | ")), "{table} {key} is missing");
+        }
+    }
+    let examples: Vec<&str> =
+        manual.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        good(example);
+    }
+}
