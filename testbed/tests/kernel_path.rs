@@ -130,6 +130,8 @@ fn every_vip_answers_a_ping_once_and_in_full_size() -> Result<()> {
         let words = lab.client().exec(&line, PATIENCE)?.stdout;
         let words = String::from_utf8_lossy(&words).into_owned();
         ensure!(words.contains(" 4 received") && !words.contains("DUP"), "{words}");
+        // In pieces as well.
+        lab.client().exec(&format!("ping -c 3 -i 0.1 -W 2 -s 4000 {vip}"), PATIENCE)?;
     }
     director.stop()?;
     Ok(())

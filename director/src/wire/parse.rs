@@ -61,9 +61,9 @@ pub enum Transport {
         /// Destination port.
         destination: u16,
     },
-    /// A fragment of something larger, the first one included.
+    /// A fragment of a TCP segment or UDP datagram, the first one included.
     Fragment,
-    /// Any other protocol, ICMP included.
+    /// Any other protocol, ICMP included, in one piece or not.
     Other,
 }
 
@@ -93,10 +93,12 @@ pub fn parse(frame: &[u8]) -> Result<Parsed, Error> {
         return Err(Error::BadIpv4Header);
     }
     let ip = &ip[..usize::from(total_len)];
-    let transport = if ipv4::flags_and_offset(ip) & !(ipv4::DONT_FRAGMENT | 0x8000) != 0 {
+    let protocol = ipv4::protocol(ip);
+    let is_fragment = ipv4::flags_and_offset(ip) & !(ipv4::DONT_FRAGMENT | 0x8000) != 0;
+    let transport = if is_fragment && matches!(protocol, ipv4::TCP | ipv4::UDP) {
         Transport::Fragment
     } else {
-        parse_transport(ipv4::protocol(ip), &ip[header_len..])?
+        parse_transport(protocol, &ip[header_len..])?
     };
     Ok(Parsed::Ipv4(Ipv4Frame {
         header_len: header_len as u8,

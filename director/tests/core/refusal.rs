@@ -109,6 +109,10 @@ fn fragments_of_a_service_are_lost_by_name_and_others_are_the_kernels() {
         assert_eq!(world.send(CLIENT_SIDE, &frame.bytes()).verdict.reason, Reason::Fragment);
         frame.destination = "10.0.1.254".parse().unwrap();
         assert_eq!(world.send(CLIENT_SIDE, &frame.bytes()).verdict.action, Action::Punt);
+        // A long ping of the virtual address is the kernel's, in pieces as in one.
+        frame.destination = VIP.parse().unwrap();
+        frame.payload = Payload::Raw { protocol: 1, data: vec![8; 64] };
+        assert_eq!(world.send(CLIENT_SIDE, &frame.bytes()).verdict.reason, Reason::OtherProtocol);
     }
 }
 
