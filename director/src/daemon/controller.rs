@@ -31,8 +31,6 @@ const ANSWER_POLL: Duration = Duration::from_micros(200);
 /// Serves the control socket and publishes snapshots.
 pub(super) struct Controller {
     state: Mutex<State>,
-    /// Held while a change waits for something, so that changes come one after the other.
-    changes: tokio::sync::Mutex<()>,
     /// Held while lcores are asked: a box has room for one question.
     pub(super) queries: tokio::sync::Mutex<Vec<Arc<QueryBox>>>,
     netlink: Arc<Netlink>,
@@ -72,7 +70,6 @@ impl Controller {
                 guard,
                 hops: Default::default(),
             }),
-            changes: tokio::sync::Mutex::new(()),
             queries: tokio::sync::Mutex::new(queries),
             netlink,
             fleet,
@@ -101,12 +98,11 @@ impl Controller {
     pub(super) async fn settle(&self) {
         let servers: Vec<IpAddr> = self.server_addresses();
         self.find_next_hops(&servers).await;
-        self.kernel_changed().await;
+        self.kernel_changed();
     }
 
     /// The kernel's view has changed.
-    pub(super) async fn kernel_changed(&self) {
-        let _one = self.changes.lock().await;
+    pub(super) fn kernel_changed(&self) {
         let mut state = self.state();
         let model = state.model.clone();
         if let Err(error) = self.publish(&mut state, model) {
@@ -205,18 +201,22 @@ impl Controller {
     }
 
     async fn edit(&self, edit: Edit) -> Result<Reply, Refusal> {
-        let _one = self.changes.lock().await;
-        let model = self.state().model.apply(&edit, &self.limits).map_err(refuse)?;
+        // A bad change is refused at once. A good one is tried again below, since others may have come
+        // between while its next hop was looked for.
+        self.state().model.apply(&edit, &self.limits).map_err(refuse)?;
         if let Edit::AddServer { server, .. } = &edit {
             self.find_next_hops(&[server.address.ip()]).await;
         }
-        self.publish(&mut self.state(), model).map_err(|error| {
+        let mut state = self.state();
+        let model = state.model.apply(&edit, &self.limits).map_err(refuse)?;
+        self.publish(&mut state, model).map_err(|error| {
             Refusal::new(
                 "too-many-removed-servers",
                 error.to_string(),
                 "wait for connections to removed real servers to end",
             )
         })?;
+        drop(state);
         tracing::info!(?edit, "changed");
         Ok(Reply::DONE)
     }

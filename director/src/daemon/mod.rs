@@ -62,7 +62,7 @@ pub fn run(config: &Config, file: &Path) -> Result<(), StartError> {
             tokio::select! {
                 _ = terminate.recv() => break Ok("SIGTERM"),
                 _ = interrupt.recv() => break Ok("SIGINT"),
-                Ok(()) = view.changed() => controller.kernel_changed().await,
+                Ok(()) = view.changed() => controller.kernel_changed(),
                 _ = housekeeping.tick() => {
                     for neighbour in started.wanted() {
                         controller.resolve(neighbour).await;
