@@ -27,14 +27,20 @@ fn in_namespace(test: &str, body: impl FnOnce()) {
         body();
         return;
     }
-    let status = Command::new("unshare")
+    let output = Command::new("unshare")
         .args(["--net", "--"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")
-        .status()
+        .output()
         .expect("unshare (package util-linux) runs");
-    assert!(status.success(), "{test} failed in its namespace");
+    let words =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    // A name that fits no test would succeed too.
+    assert!(
+        output.status.success() && words.contains("1 passed"),
+        "{test} failed in its namespace:\n{words}"
+    );
 }
 
 fn shell(command: &str) -> String {

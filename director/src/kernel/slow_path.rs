@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::mirror::Mirror;
 use crate::packet::{PacketBuf, PacketPool};
 
-/// Frames that are moved for one mirror, in each direction, before it is the next one's turn.
+/// Frames that are moved from one lcore to one mirror, and back, before it is the next one's turn.
 const TURN: usize = 64;
 /// The largest frame that a mirror gives: an MTU of 9216 and room to spare.
 const MAX_FRAME: usize = 10 << 10;
@@ -139,9 +139,9 @@ impl Drop for SlowPath {
 fn deliver<P: PacketBuf>(port: &mut MirroredPort<P>, counters: &SlowPathCounters) -> usize {
     let mut moved = 0;
     for ring in &mut port.to_kernel {
-        while moved < TURN
-            && let Ok(packet) = ring.pop()
-        {
+        // Each lcore has its own share: one that is flooded does not starve the others.
+        for _ in 0..TURN {
+            let Ok(packet) = ring.pop() else { break };
             moved += 1;
             count(&counters.taken);
             count(match port.mirror.deliver(packet.bytes()) {
