@@ -75,7 +75,7 @@ fn reasons(lcores: &[LcoreStats]) -> Option<String> {
     for (reason, count) in lcores.iter().flat_map(|lcore| &lcore.reasons).filter(|(_, count)| **count > 0) {
         *sums.entry(reason.clone()).or_insert(0u64) += count;
     }
-    (!sums.is_empty()).then(|| named("Dropped because", &sums))
+    (!sums.is_empty()).then(|| named("Packets because", &sums))
 }
 
 fn ports(ports: &[PortStats]) -> String {

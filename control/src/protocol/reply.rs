@@ -36,7 +36,7 @@ impl Reply {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {}
 
-/// The virtual services in the order in which they were added.
+/// The virtual services by protocol, address and port.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceList {
     /// One per service.
@@ -67,7 +67,7 @@ pub struct ServerStatus {
     pub method: ForwardingMethod,
     /// Its share of new connections; 0: none.
     pub weight: Weight,
-    /// Connections in an active state (TCP ESTABLISHED, UDP), as ipvsadm's ActiveConn.
+    /// Connections in ESTABLISHED, SYN_SENT, SYN_RECV or SYNACK, as ipvsadm's ActiveConn; never a UDP one.
     pub active: u64,
     /// All its other connections, as ipvsadm's InActConn.
     pub inactive: u64,
@@ -113,7 +113,7 @@ pub struct ConnectionStatus {
     pub server: SocketAddr,
     /// How its packets reach the real server.
     pub method: ForwardingMethod,
-    /// State by IPVS's name in lower case, e.g. `established`.
+    /// State by IPVS's name, e.g. `ESTABLISHED`.
     pub state: String,
     /// Milliseconds until it expires if no packet comes.
     pub expires_in_ms: u64,
@@ -153,7 +153,7 @@ pub struct LcoreStats {
     pub handed_over: u64,
     /// Given to the kernel.
     pub punted: u64,
-    /// Dropped, for one of `reasons`.
+    /// Dropped; `reasons` says why.
     pub dropped: u64,
     /// In the lcore's hands at the moment of the count.
     pub held: u64,
@@ -171,7 +171,8 @@ pub struct LcoreStats {
     pub busy_loops: u64,
     /// Whether `received + taken_over` equals `forwarded + handed_over + punted + dropped + held`.
     pub conserved: bool,
-    /// Dropped packets by reason.
+    /// Packets by the reason for what became of them, e.g. `request_nat`, `tx_full`; docs/reasons.md has
+    /// them all.
     pub reasons: BTreeMap<String, u64>,
 }
 

@@ -125,6 +125,15 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
+    fn every_reason_is_in_the_documentation() {
+        let text = include_str!("../../../docs/reasons.md");
+        for reason in Reason::ALL {
+            let row = text.lines().find(|line| line.starts_with(&format!("| `{}` |", reason.name())));
+            assert!(row.is_some_and(|row| row.contains(reason.explanation())), "{}", reason.name());
+        }
+    }
+
+    #[test]
     fn every_reason_has_a_number_a_name_of_its_own_and_an_explanation() {
         let names: HashSet<_> = Reason::ALL.iter().map(|r| r.name()).collect();
         assert_eq!(names.len(), Reason::ALL.len());
