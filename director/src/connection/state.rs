@@ -1,6 +1,6 @@
 //! The life of a connection: IPVS's TCP states and timeouts as data (Linux `ip_vs_proto_tcp.c`).
 
-use control::model::Timeouts;
+use control::model::{Protocol, Timeouts};
 
 use crate::time::milliseconds;
 use crate::wire::{ipv4, tcp};
@@ -9,6 +9,14 @@ use crate::wire::{ipv4, tcp};
 pub const TCP_PROTOCOL: u8 = ipv4::TCP;
 /// IP protocol number of UDP.
 pub const UDP_PROTOCOL: u8 = ipv4::UDP;
+
+/// IP protocol number.
+pub fn protocol_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => TCP_PROTOCOL,
+        Protocol::Udp => UDP_PROTOCOL,
+    }
+}
 
 /// Where a connection is. The names are IPVS's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -9,7 +9,7 @@ use control::protocol::{
 };
 
 use super::controller::Controller;
-use crate::connection::{Connection, State, TCP_PROTOCOL, UDP_PROTOCOL};
+use crate::connection::{Connection, State, TCP_PROTOCOL, protocol_number};
 use crate::lcore::query::{self, CounterCopy, Query};
 use crate::scheduler::Load;
 use crate::stats::{LatencyCounters, Reason, ServerTotals};
@@ -126,13 +126,6 @@ pub(super) async fn connections(
 fn parse_cursor(cursor: &str) -> Option<(usize, u32)> {
     let (lcore, place) = cursor.split_once(':')?;
     Some((lcore.parse().ok()?, place.parse().ok()?))
-}
-
-fn protocol_number(protocol: Protocol) -> u8 {
-    match protocol {
-        Protocol::Tcp => TCP_PROTOCOL,
-        Protocol::Udp => UDP_PROTOCOL,
-    }
 }
 
 fn connection(c: &Connection<std::net::Ipv4Addr>, now: Tick, lcore: usize) -> ConnectionStatus {

@@ -12,7 +12,7 @@ use control::model::SchedulerFlags;
 use siphasher::sip::SipHasher13;
 
 use super::hash::{fallback, fold};
-use super::{Candidate, Client};
+use super::{Candidate, Client, gcd};
 
 /// A prime (`CONFIG_IP_VS_MH_TAB_INDEX=12`).
 const SIZE: u32 = 4093;
@@ -63,10 +63,6 @@ fn preferences(candidates: &[Candidate]) -> Vec<Preference> {
             }
         })
         .collect()
-}
-
-fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 impl MaglevHashing {

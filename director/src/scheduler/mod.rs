@@ -109,6 +109,11 @@ impl Scheduler {
     }
 }
 
+/// Greatest common divisor, by which weights are brought down.
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;

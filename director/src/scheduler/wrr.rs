@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Candidate;
+use super::{Candidate, gcd};
 
 /// Before the first candidate.
 const HEAD: u32 = u32::MAX;
@@ -38,10 +38,6 @@ pub struct WeightedRoundRobin {
     step: u32,
     /// What a pass starts from; 0 where no real server has a weight.
     top: u32,
-}
-
-fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 impl WeightedRoundRobin {

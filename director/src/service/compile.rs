@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use control::model::{self, ForwardingMethod, Protocol, ServiceKey, Timeouts};
+use control::model::{self, ForwardingMethod, ServiceKey, Timeouts};
 
 use super::registry::Registry;
 use super::{PortInfo, RealServer, ServerId, ServiceId, ServiceLookup, Snapshot, VirtualService};
-use crate::connection::{TCP_PROTOCOL, TimeoutTable, UDP_PROTOCOL};
+use crate::connection::{TimeoutTable, protocol_number};
 use crate::nexthop::{Hop, NextHops};
 use crate::scheduler::{Candidate, Load, Scheduler};
 use crate::stats::{Fleet, ServerTotals};
@@ -55,14 +55,6 @@ pub struct Compiler {
     baselines: HashMap<u32, ServerTotals>,
     /// What was counted for real servers of a service that are forgotten now.
     forgotten: HashMap<ServiceKey, ServerTotals>,
-}
-
-/// IP protocol number.
-pub(crate) fn protocol_number(protocol: Protocol) -> u8 {
-    match protocol {
-        Protocol::Tcp => TCP_PROTOCOL,
-        Protocol::Udp => UDP_PROTOCOL,
-    }
 }
 
 impl Compiler {
