@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Counts;
@@ -82,27 +84,46 @@ impl Outcome {
 
 /// Asks one request after the other, telling `each` answer as it comes.
 ///
-/// Sockets stay open until the end, so that every request has its own source port.
+/// Every request has a source port that no request of this program has used before: a director keeps the
+/// connection of a datagram for minutes, and a port that comes again goes where it went, not where the
+/// scheduler would send it. The kernel draws ports at random, so that two of some hundred often are the same.
 ///
 /// # Errors
 /// When a socket cannot be opened or used.
 pub fn ask(plan: &Plan, mut each: impl FnMut(&Answer)) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    let mut sockets = Vec::new();
     for number in 0..plan.requests {
         let source = match plan.sources.len() {
             0 => Ipv4Addr::UNSPECIFIED,
             length => plan.sources[number as usize % length],
         };
-        let socket =
-            UdpSocket::bind((source, 0)).context(|| format!("cannot bind a UDP socket to {source}"))?;
+        let socket = bind_fresh(source).context(|| format!("cannot bind a UDP socket to {source}"))?;
         socket.connect(plan.target).context(|| format!("cannot connect a UDP socket to {}", plan.target))?;
         let answer = exchange(&socket, number, plan).context(|| format!("cannot ask {}", plan.target))?;
         each(&answer);
         outcome.add(answer);
-        sockets.push(socket);
     }
     Ok(outcome)
+}
+
+/// The source ports to ask from. They end below the ones that the kernel draws for others (32768 and up).
+const SOURCE_PORTS: RangeInclusive<u16> = 10_000..=32_767;
+
+/// A socket on the next source port of [`SOURCE_PORTS`] that is free.
+fn bind_fresh(source: Ipv4Addr) -> io::Result<UdpSocket> {
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    let ports = SOURCE_PORTS.len() as u32;
+    // Another program that asks the same director begins somewhere else.
+    let first = std::process::id().wrapping_mul(101);
+    let mut refused = io::ErrorKind::AddrInUse.into();
+    for _ in SOURCE_PORTS {
+        let place = first.wrapping_add(ASKED.fetch_add(1, Ordering::Relaxed)) % ports;
+        match UdpSocket::bind((source, SOURCE_PORTS.start() + place as u16)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => refused = error,
+            bound => return bound,
+        }
+    }
+    Err(refused)
 }
 
 fn exchange(socket: &UdpSocket, number: u32, plan: &Plan) -> io::Result<Answer> {
@@ -196,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn every_request_has_a_source_port_of_its_own() {
+    fn every_request_of_every_run_has_a_source_port_of_its_own() {
         let (sender, receiver) = std::sync::mpsc::channel();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let target = socket.local_addr().unwrap();
@@ -208,7 +229,9 @@ mod tests {
                 socket.send_to(&[b"a ", &buffer[..length]].concat(), from).unwrap();
             }
         });
-        assert_eq!(ask(&Plan::new(target, 50), |_| ()).unwrap().failed(), 0);
+        for _ in 0..2 {
+            assert_eq!(ask(&Plan::new(target, 25), |_| ()).unwrap().failed(), 0);
+        }
         let ports: std::collections::BTreeSet<u16> = receiver.iter().take(50).collect();
         assert_eq!(ports.len(), 50);
     }
