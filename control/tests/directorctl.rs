@@ -104,10 +104,11 @@ fn statistics_latency_and_version() {
     let running = Running::start(0, Limits::default());
     let stats = good(&running, "stats");
     assert!(stats.starts_with("Up 01:01, every packet accounted for\n\nLcore  CPU  Received"), "{stats}");
-    for line in ["no-real-server       5", "to-kernel     15"] {
+    for line in ["no-real-server       5", "to-kernel     15", "   0        2          30"] {
         assert!(stats.lines().any(|printed| printed == line), "{line:?} is not in\n{stats}");
     }
     assert!(stats.contains("25.0        yes\n"), "the share of busy loops is not in\n{stats}");
+    assert!(stats.contains("TxErrors  WrongLcore\n") && stats.contains("0          42\n"), "{stats}");
     assert!(stats.contains("net_tap0,iface=dtap0  dir0    02:00:00:00:00:01    1000"), "{stats}");
     let json: Value = serde_json::from_str(&good(&running, "stats --json")).expect("JSON");
     assert_eq!(json, serde_json::to_value(support::stats()).expect("JSON"));

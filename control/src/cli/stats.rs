@@ -18,6 +18,9 @@ fn text(stats: &Stats) -> String {
         sections.push(reasons);
     }
     sections.push(ports(&stats.ports));
+    if let Some(queues) = wrong_lcores(&stats.ports) {
+        sections.push(queues);
+    }
     if !stats.slow_path.is_empty() {
         sections.push(named("Slow path", &stats.slow_path));
     }
@@ -79,7 +82,17 @@ fn reasons(lcores: &[LcoreStats]) -> Option<String> {
 }
 
 fn ports(ports: &[PortStats]) -> String {
-    let right = ["RxPkts", "RxBytes", "TxPkts", "TxBytes", "RxMissed", "RxErrors", "RxNoMbuf", "TxErrors"];
+    let right = [
+        "RxPkts",
+        "RxBytes",
+        "TxPkts",
+        "TxBytes",
+        "RxMissed",
+        "RxErrors",
+        "RxNoMbuf",
+        "TxErrors",
+        "WrongLcore",
+    ];
     let mut head =
         vec![("Port", Side::Right), ("Device", Side::Left), ("Mirror", Side::Left), ("MAC", Side::Left)];
     head.extend(right.map(|title| (title, Side::Right)));
@@ -100,10 +113,24 @@ fn ports(ports: &[PortStats]) -> String {
             port.rx_errors,
             port.rx_no_mbuf,
             port.tx_errors,
+            port.wrong_lcore.iter().sum(),
         ];
         table.row(words.into_iter().chain(numbers.iter().map(u64::to_string)));
     }
     table.take()
+}
+
+/// Receive queues that packets arrived at the wrong lcore by; none if there is no such queue.
+fn wrong_lcores(ports: &[PortStats]) -> Option<String> {
+    let mut table = Table::new(&["Port", "RxQueue", "WrongLcore"].map(|title| (title, Side::Right)));
+    let mut any = false;
+    for port in ports {
+        for (queue, count) in port.wrong_lcore.iter().enumerate().filter(|(_, count)| **count > 0) {
+            any = true;
+            table.row([port.port.to_string(), queue.to_string(), count.to_string()]);
+        }
+    }
+    any.then(|| table.take())
 }
 
 fn named(title: &str, counts: &BTreeMap<String, u64>) -> String {

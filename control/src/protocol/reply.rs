@@ -176,7 +176,7 @@ pub struct LcoreStats {
     pub reasons: BTreeMap<String, u64>,
 }
 
-/// Counters of one port, as its driver gives them.
+/// Counters of one port: its driver's, and the director's own of its receive queues.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortStats {
     /// DPDK's port number.
@@ -203,6 +203,9 @@ pub struct PortStats {
     pub rx_no_mbuf: u64,
     /// Packets that could not be sent.
     pub tx_errors: u64,
+    /// Packets that arrived at an lcore which does not own their connection, by number of the receive queue.
+    /// They are handed over; the more they are, the less the port's RSS agrees with the director.
+    pub wrong_lcore: Vec<u64>,
 }
 
 /// What the director itself adds to the way of a packet, from the receive burst to the send burst.

@@ -153,6 +153,7 @@ pub(crate) fn stats() -> Stats {
             mirror: Some("dir0".to_owned()),
             mac: "02:00:00:00:00:01".to_owned(),
             rx_packets: 1_000,
+            wrong_lcore: vec![0, 12, 30],
             ..PortStats::default()
         }],
         slow_path: [("to-kernel".to_owned(), 15)].into(),

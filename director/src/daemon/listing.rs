@@ -170,6 +170,7 @@ pub(super) async fn stats(controller: &Controller) -> Reply {
             rx_errors: stats.rx_errors,
             rx_no_mbuf: stats.rx_no_mbuf,
             tx_errors: stats.tx_errors,
+            wrong_lcore: open.counters.iter().map(|queue| queue.wrong_lcore.get()).collect(),
         }
     });
     Reply::Stats(Stats {

@@ -24,7 +24,7 @@ use crate::lcore::{Exception, Idle, Lcore, LcoreParts, LcorePort, hand_over_ring
 use crate::nexthop::{Neighbour, PortLink};
 use crate::pipeline::{MAX_BURST, Pipeline};
 use crate::service::{Compiler, Publisher};
-use crate::stats::{Fleet, LcoreCounters};
+use crate::stats::{Fleet, LcoreCounters, QueueCounters};
 
 /// Packets in the ring from one lcore to another.
 const HAND_OVER_RING: usize = 1024;
@@ -94,6 +94,8 @@ pub enum StartError {
 /// A port, for listings and for next hops.
 pub(super) struct OpenPort {
     pub(super) port: Port,
+    /// Of its receive queues, by number.
+    pub(super) counters: Arc<[QueueCounters]>,
     /// The kernel's interface of the port.
     pub(super) link: Option<PortLink>,
     /// Its name.
@@ -386,7 +388,9 @@ fn open_port(
         queues = format!(", {} receive queues", port.rx_queues());
     }
     tracing::info!(port = n, device = wanted.device, mirror = interface, "port is open{queues}");
-    Ok((OpenPort { port, link: link.map(|link| PortLink { port: id, link }), interface }, mirror))
+    let counters = QueueCounters::of_port(port.rx_queues().into());
+    let link = link.map(|link| PortLink { port: id, link });
+    Ok((OpenPort { port, counters, link, interface }, mirror))
 }
 
 /// What lcores are made of, as far as it is shared among them.
@@ -434,6 +438,7 @@ impl Parts<'_> {
             };
             of_lcore.push(LcorePort {
                 queues: PortQueues::new(rx, tx),
+                counters: open.counters.clone(),
                 exception,
                 // The first lcore sends for the kernel.
                 from_kernel: if n == 0 { self.from_kernel[at].take() } else { None },

@@ -157,15 +157,16 @@ impl QueuePair for PortQueues {
     type Packet = Mbuf;
 
     #[inline]
-    fn receive(&mut self, into: &mut Vec<Mbuf>) {
+    fn receive(&mut self, into: &mut Vec<Mbuf>) -> u16 {
         // One queue at a time: each gets a whole burst, and none starves behind a full one.
-        if let Some(queue) = self.rx.get_mut(self.turn) {
-            queue.receive_into(into);
-            self.turn += 1;
-        }
+        let Some(queue) = self.rx.get_mut(self.turn) else { return 0 };
+        queue.receive_into(into);
+        let number = queue.number();
+        self.turn += 1;
         if self.turn >= self.rx.len() {
             self.turn = 0;
         }
+        number
     }
 
     #[inline]

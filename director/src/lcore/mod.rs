@@ -18,20 +18,21 @@ use crate::nexthop::{Neighbour, Unresolved};
 use crate::packet::PacketBuf;
 use crate::pipeline::{Action, Arrival, MAX_BURST, Pipeline, Verdict};
 use crate::service::Reader;
-use crate::stats::{LcoreCounters, Reason};
+use crate::stats::{LcoreCounters, QueueCounters, Reason};
 use crate::time::Tick;
 use crate::wire::ethernet;
 
 /// Connections and slots of the timing wheel that are looked at between bursts.
 const EXPIRE_PER_TURN: usize = 32;
 
-/// One queue pair of a port, used by one lcore alone.
+/// The receive queues of a port that one lcore polls, and the transmit queue it sends on.
 pub trait QueuePair {
     /// What it carries.
     type Packet: PacketBuf;
 
-    /// Appends what has been received, at most `into.capacity() - into.len()` packets.
-    fn receive(&mut self, into: &mut Vec<Self::Packet>);
+    /// Appends what one receive queue has, at most `into.capacity() - into.len()` packets, and says which
+    /// queue of the port that was.
+    fn receive(&mut self, into: &mut Vec<Self::Packet>) -> u16;
 
     /// Sends from the front of `from`, removes what was sent, and says how many that were.
     fn transmit(&mut self, from: &mut Vec<Self::Packet>) -> usize;
@@ -49,8 +50,10 @@ pub enum Exception<P> {
 
 /// A port as one lcore uses it.
 pub struct LcorePort<Q: QueuePair> {
-    /// The lcore's queue pair.
+    /// The lcore's queues.
     pub queues: Q,
+    /// Counters of all receive queues of the port, by number; this lcore writes those of its own.
+    pub counters: Arc<[QueueCounters]>,
     /// The way to the kernel.
     pub exception: Exception<Q::Packet>,
     /// Frames that the kernel wants sent; for one lcore only.
@@ -208,11 +211,16 @@ impl<Q: QueuePair> Lcore<Q> {
 
     fn receive(&mut self, port: PortId, now: Tick) -> usize {
         let mut burst = std::mem::take(&mut self.burst);
-        self.ports[usize::from(port.0)].queues.receive(&mut burst);
+        let queue = self.ports[usize::from(port.0)].queues.receive(&mut burst);
         let came = burst.len();
         if came > 0 {
             self.counters.received.add(came as u64);
-            self.process(Arrival::Port(port), &mut burst, now, |_| port);
+            let strays = self.process(Arrival::Port(port), &mut burst, now, |_| port);
+            if strays > 0
+                && let Some(counters) = self.ports[usize::from(port.0)].counters.get(usize::from(queue))
+            {
+                counters.wrong_lcore.add(strays);
+            }
         }
         self.burst = burst;
         came
@@ -239,14 +247,16 @@ impl<Q: QueuePair> Lcore<Q> {
         came
     }
 
-    /// Decides about a burst and does what was decided; `port_of` says where a packet came in.
+    /// Decides about a burst and does what was decided; `port_of` says where a packet came in. Returns how
+    /// many packets are another lcore's.
     fn process(
         &mut self,
         arrival: Arrival,
         burst: &mut Vec<Q::Packet>,
         now: Tick,
         port_of: impl Fn(usize) -> PortId,
-    ) {
+    ) -> u64 {
+        let mut strays = 0;
         self.pipeline.process(self.snapshots.current(), now, arrival, burst, &mut self.verdicts);
         for (at, packet) in burst.drain(..).enumerate() {
             let port = port_of(at);
@@ -261,6 +271,7 @@ impl<Q: QueuePair> Lcore<Q> {
                 Action::Drop => self.counters.dropped.add(1),
                 Action::Punt => punt(&self.counters, &mut self.ports[usize::from(port.0)].exception, packet),
                 Action::HandOver(owner) => {
+                    strays += 1;
                     let ring = self.hand_over.get_mut(usize::from(owner.0)).and_then(Option::as_mut);
                     match ring.map(|ring| ring.push(Handed { packet, port })) {
                         Some(Ok(())) => self.counters.handed_over.add(1),
@@ -270,6 +281,7 @@ impl<Q: QueuePair> Lcore<Q> {
                 Action::Hold(unresolved) => self.hold(packet, unresolved, now),
             }
         }
+        strays
     }
 
     fn hold(&mut self, packet: Q::Packet, unresolved: Unresolved, now: Tick) {

@@ -95,6 +95,21 @@ impl ServerTotals {
     }
 }
 
+/// Of one receive queue of a port. Written by the lcore that polls it; one cache line.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct QueueCounters {
+    /// Packets that arrived here although another lcore owns their connection, whatever became of them.
+    pub wrong_lcore: Counter,
+}
+
+impl QueueCounters {
+    /// Counters for the receive queues of one port, by number.
+    pub fn of_port(queues: usize) -> Arc<[QueueCounters]> {
+        (0..queues).map(|_| QueueCounters::default()).collect()
+    }
+}
+
 /// All counters that one lcore writes. On cache lines of its own.
 #[derive(Debug)]
 #[repr(align(64))]

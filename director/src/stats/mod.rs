@@ -4,6 +4,6 @@ mod counters;
 mod latency;
 mod reason;
 
-pub use counters::{Counter, Fleet, LcoreCounters, ServerCounters, ServerTotals};
+pub use counters::{Counter, Fleet, LcoreCounters, QueueCounters, ServerCounters, ServerTotals};
 pub use latency::LatencyCounters;
 pub use reason::{Class, Reason};

@@ -15,14 +15,15 @@ use director::nexthop::Neighbour;
 use director::packet::{BytesPacket, PacketBuf};
 use director::pipeline::Pipeline;
 use director::service::Publisher;
-use director::stats::{LatencyCounters, LcoreCounters, Reason};
+use director::stats::{LatencyCounters, LcoreCounters, QueueCounters, Reason};
 
 use crate::frames::{ACK, Frame, SYN, describe};
 use crate::world::{Shape, World, ip, server_mac, service};
 
-/// What a port is fed with and what it sent; it takes `room` more packets.
+/// What a port is fed with, by which receive queue, and what it sent; it takes `room` more packets.
 #[derive(Default)]
 struct Wire {
+    queue: u16,
     incoming: Vec<BytesPacket>,
     sent: Vec<Vec<u8>>,
     room: usize,
@@ -33,10 +34,11 @@ struct FakePort(Rc<RefCell<Wire>>);
 impl QueuePair for FakePort {
     type Packet = BytesPacket;
 
-    fn receive(&mut self, into: &mut Vec<BytesPacket>) {
+    fn receive(&mut self, into: &mut Vec<BytesPacket>) -> u16 {
         let mut wire = self.0.borrow_mut();
         let n = wire.incoming.len().min(into.capacity() - into.len());
         into.extend(wire.incoming.drain(..n));
+        wire.queue
     }
 
     fn transmit(&mut self, from: &mut Vec<BytesPacket>) -> usize {
@@ -60,6 +62,8 @@ struct Bench {
     wanted: Vec<rtrb::Consumer<Neighbour>>,
     queries: Vec<Arc<QueryBox>>,
     counters: Vec<Arc<LcoreCounters>>,
+    /// Of the receive queues of each port.
+    queues: [Arc<[QueueCounters]>; 2],
     now: Nanos,
 }
 
@@ -85,6 +89,7 @@ fn bench_of(mut world: World) -> Bench {
     let mut from_kernel_ring = Some(ring);
     let (mut wires, mut punted, mut wanted, mut queries, mut made) = (vec![], vec![], vec![], vec![], vec![]);
     let counters = world.fleet.lcores().to_vec();
+    let queues = [(); 2].map(|()| QueueCounters::of_port(lcores));
     let pipelines = std::mem::take(&mut world.pipelines);
     for (n, ((snapshots, pipeline), (hand_over, taken_over))) in
         readers.into_iter().zip(pipelines).zip(rings).enumerate()
@@ -94,15 +99,21 @@ fn bench_of(mut world: World) -> Bench {
         let (want, ring) = rtrb::RingBuffer::new(16);
         wanted.push(ring);
         queries.push(Arc::new(QueryBox::default()));
-        let pair = [Wire { room: 1_000_000, ..Wire::default() }, Wire { room: 1_000_000, ..Wire::default() }]
-            .map(|w| Rc::new(RefCell::new(w)));
+        let wire = || Wire { queue: n as u16, room: 1_000_000, ..Wire::default() };
+        let pair = [wire(), wire()].map(|w| Rc::new(RefCell::new(w)));
         let ports = vec![
             LcorePort {
                 queues: FakePort(pair[0].clone()),
+                counters: queues[0].clone(),
                 exception: Exception::Mirror(to_kernel),
                 from_kernel: (n == 0).then(|| from_kernel_ring.take()).flatten(),
             },
-            LcorePort { queues: FakePort(pair[1].clone()), exception: Exception::None, from_kernel: None },
+            LcorePort {
+                queues: FakePort(pair[1].clone()),
+                counters: queues[1].clone(),
+                exception: Exception::None,
+                from_kernel: None,
+            },
         ];
         wires.push(pair);
         made.push(Lcore::new(LcoreParts {
@@ -125,6 +136,7 @@ fn bench_of(mut world: World) -> Bench {
         wanted,
         queries,
         counters,
+        queues,
         now: Nanos(5_000_000_000),
     }
 }
@@ -143,6 +155,11 @@ impl Bench {
             }
         }
         assert!(self.counters.iter().all(|c| c.is_conserved()), "{:?}", self.counters[0]);
+    }
+
+    /// Packets at the wrong lcore, by receive queue, which are as many as lcores.
+    fn strays(&self, port: usize) -> Vec<u64> {
+        self.queues[port].iter().map(|queue| queue.wrong_lcore.get()).collect()
     }
 
     fn sent(&self, lcore: usize, port: usize) -> Vec<String> {
@@ -219,6 +236,8 @@ fn every_packet_at_the_wrong_lcore_still_arrives_in_order() {
     let handed: u64 = bench.counters.iter().map(|c| c.handed_over.get()).sum();
     let taken: u64 = bench.counters.iter().map(|c| c.taken_over.get()).sum();
     assert!(handed > 20 && handed == taken, "{handed} {taken}");
+    let handed: Vec<_> = bench.counters.iter().map(|c| c.handed_over.get()).collect();
+    assert_eq!((bench.strays(0), bench.strays(1)), (handed, vec![0, 0]), "each by the queue it came by");
     let all: Vec<_> = (0..2).flat_map(|lcore| bench.sent(lcore, 1)).collect();
     assert_eq!(all.len(), 100);
     for n in 0..50 {
@@ -242,8 +261,11 @@ fn a_full_ring_between_lcores_loses_by_name() {
     }
     let c = &bench.counters[0];
     assert_eq!(c.handed_over.get(), 64);
-    assert!(c.reason(Reason::HandOverFull).get() > 50);
+    let lost = c.reason(Reason::HandOverFull).get();
+    assert!(lost > 50);
     assert!(c.is_conserved());
+    assert_eq!(bench.strays(0), [64 + lost, 0], "those that were lost as well");
+    assert_eq!(c.reason(Reason::OtherLcore).get(), 64 + lost);
     bench.turn(5);
     assert_eq!(bench.counters[1].taken_over.get(), 64);
 }
