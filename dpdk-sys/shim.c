@@ -21,11 +21,6 @@ struct rte_mbuf *dpdk_sys_pktmbuf_alloc(struct rte_mempool *pool)
 	return rte_pktmbuf_alloc(pool);
 }
 
-int dpdk_sys_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count)
-{
-	return rte_pktmbuf_alloc_bulk(pool, mbufs, count);
-}
-
 void dpdk_sys_pktmbuf_free(struct rte_mbuf *mbuf)
 {
 	rte_pktmbuf_free(mbuf);

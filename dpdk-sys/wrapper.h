@@ -78,7 +78,6 @@ int dpdk_sys_errno(void);
 unsigned int dpdk_sys_lcore_id(void);
 uint64_t dpdk_sys_tsc(void);
 struct rte_mbuf *dpdk_sys_pktmbuf_alloc(struct rte_mempool *pool);
-int dpdk_sys_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count);
 void dpdk_sys_pktmbuf_free(struct rte_mbuf *mbuf);
 uint16_t dpdk_sys_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 uint16_t dpdk_sys_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);

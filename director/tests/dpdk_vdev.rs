@@ -8,8 +8,8 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use director::dpdk::{
-    BURST, Burst, Eal, EalOptions, HEADROOM, Hugepages, Mbuf, MbufPool, PoolConfig, Port, PortConfig,
-    RxQueue, TxBuffer, TxQueue, register_thread, tsc, tsc_hz,
+    BURST, Eal, EalOptions, HEADROOM, Hugepages, Mbuf, MbufPool, PoolConfig, Port, PortConfig, RxQueue,
+    TxQueue, register_thread, tsc, tsc_hz,
 };
 use director::id::{LcoreId, PortId};
 use director::packet::{PacketBuf, PacketPool};
@@ -101,10 +101,7 @@ fn packet(pool: &MbufPool, bytes: &[u8]) -> Mbuf {
 /// Sends frames, which the port must take.
 fn send(pool: &MbufPool, tx: &mut TxQueue, frames: &[Vec<u8>]) {
     for frames in frames.chunks(BURST) {
-        let mut burst = Burst::new();
-        for frame in frames {
-            burst.push(packet(pool, frame)).expect("room");
-        }
+        let mut burst: Vec<Mbuf> = frames.iter().map(|frame| packet(pool, frame)).collect();
         assert_eq!(tx.tx_burst(&mut burst), frames.len());
         assert!(burst.is_empty());
     }
@@ -113,12 +110,12 @@ fn send(pool: &MbufPool, tx: &mut TxQueue, frames: &[Vec<u8>]) {
 /// Receives until `count` frames that `wanted` takes have come, or two seconds have passed.
 fn receive(rx: &mut RxQueue, count: usize, wanted: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
-    let mut burst = Burst::new();
+    let mut burst = Vec::with_capacity(BURST);
     let deadline = Instant::now() + Duration::from_secs(2);
     while frames.len() < count && Instant::now() < deadline {
         rx.rx_burst(&mut burst);
         frames.extend(burst.iter().filter(|mbuf| wanted(mbuf.bytes())).map(|mbuf| mbuf.bytes().to_vec()));
-        burst.clear();
+        Mbuf::free(&mut burst);
     }
     frames
 }
@@ -214,7 +211,7 @@ fn what_a_ring_is_sent_it_receives() {
             send(&pool, &mut tx, frames);
             assert_eq!(receive(&mut rx, frames.len(), |_| true), frames);
         }
-        assert_eq!(rx.rx_burst(&mut Burst::new()), 0);
+        assert_eq!(rx.rx_burst(&mut Vec::with_capacity(BURST)), 0);
         assert_eq!((port.stats().rx_packets, port.stats().tx_packets), (1000, 1000));
         assert_eq!(pool.available(), 1023, "every mbuf is back");
     });
@@ -225,32 +222,30 @@ fn what_a_port_does_not_take_stays_in_order() {
     own_process("what_a_port_does_not_take_stays_in_order", |_| {
         let eal = start();
         let pool = pool_of(&eal, 2047);
-        let (port, mut rx, tx) = open(&eal, "net_ring0", &pool);
-        let mut buffer = TxBuffer::new(tx);
+        let (port, mut rx, mut tx) = open(&eal, "net_ring0", &pool);
+        let mut burst = Vec::new();
         let (mut sent, mut number) = (0, 0);
-        let waiting = loop {
-            while !buffer.is_full() {
-                buffer.push(packet(&pool, &frame(number, 64))).expect("room");
-                number += 1;
-            }
-            let refused = buffer.push(packet(&pool, &frame(7, 64))).expect_err("full");
-            assert_eq!(refused.bytes(), frame(7, 64), "the packet comes back");
-            sent += buffer.flush();
+        while burst.is_empty() {
+            // More than a burst: what is beyond it stays for the next.
+            burst.extend((number..number + BURST + 5).map(|i| packet(&pool, &frame(i, 64))));
+            number += BURST + 5;
             assert!(number < 2000, "a ring of 1024 must fill up");
-            if !buffer.is_empty() {
-                break buffer.len();
+            for most in [BURST, 5] {
+                let took = tx.tx_burst(&mut burst);
+                assert!(took <= most, "{took}");
+                sent += took;
             }
-        };
+        }
+        let waiting = burst.len();
         assert_eq!(sent + waiting, number, "none is lost");
-        assert_eq!(buffer.flush(), 0, "still full");
+        assert_eq!(tx.tx_burst(&mut burst), 0, "still full");
         let received = receive(&mut rx, sent, |_| true);
         assert_eq!(received, (0..sent).map(|i| frame(i, 64)).collect::<Vec<_>>());
         // Now there is room for the rest, which goes on where it stopped.
-        assert_eq!((buffer.flush(), buffer.len()), (waiting, 0));
+        let took = tx.tx_burst(&mut burst) + tx.tx_burst(&mut burst);
+        assert_eq!((took, burst.len(), tx.tx_burst(&mut burst)), (waiting, 0, 0));
         let received = receive(&mut rx, waiting, |_| true);
         assert_eq!(received, (sent..number).map(|i| frame(i, 64)).collect::<Vec<_>>());
-        buffer.push(packet(&pool, &frame(0, 64))).expect("room");
-        assert_eq!((buffer.discard(), buffer.discard()), (1, 0));
         assert_eq!(pool.available(), 2047);
         assert_eq!(port.stats().tx_packets, number as u64);
     });
@@ -317,26 +312,14 @@ fn an_empty_pool_gives_none_and_recovers() {
             let mut taken: Vec<Mbuf> = std::iter::from_fn(|| pool.alloc(60)).collect();
             assert_eq!((taken.len(), pool.available()), (127, 0));
             assert!(pool.alloc(60).is_none());
-            let mut burst = Burst::new();
-            assert!(!pool.alloc_bulk(1, 60, &mut burst) && burst.is_empty());
-            burst.extend(taken.drain(..BURST));
-            assert!(burst.is_full());
-            burst.clear();
-            assert_eq!(pool.available(), BURST as u32);
-            // All or none.
-            let mut two = Burst::new();
-            assert!(pool.alloc_bulk(20, 60, &mut two));
-            assert!(!pool.alloc_bulk(13, 60, &mut two), "no room in the burst");
-            assert!(!pool.alloc_bulk(1, pool.longest_frame() + 1, &mut two));
-            assert!(pool.alloc_bulk(12, 61, &mut two));
-            assert_eq!(
-                two.iter().map(Mbuf::len).collect::<Vec<_>>(),
-                [[60; 20].as_slice(), &[61; 12]].concat()
-            );
-            assert!(pool.alloc(60).is_none());
-            // Half a drain frees the other half.
-            assert_eq!(two.drain().take(10).map(|mbuf| mbuf.len()).sum::<usize>(), 600);
-            assert!(two.is_empty());
+            // Together, with nothing left behind, and one by one.
+            let room = taken.capacity();
+            let kept = taken.split_off(100);
+            Mbuf::free(&mut taken);
+            assert_eq!((taken.len(), taken.capacity(), pool.available()), (0, room, 100));
+            Mbuf::free(&mut taken);
+            assert_eq!(pool.available(), 100);
+            drop(kept);
         }
         assert_eq!(pool.available(), 127);
     });
@@ -371,7 +354,7 @@ fn net_null_counts_what_it_swallows() {
         let (port, mut rx, mut tx) = open(&eal, "net_null0,size=64,no-rx=1", &pool);
         send(&pool, &mut tx, &(0..500).map(|i| frame(i, 64)).collect::<Vec<_>>());
         assert_eq!(port.stats().tx_packets, 500);
-        assert_eq!(rx.rx_burst(&mut Burst::new()), 0);
+        assert_eq!(rx.rx_burst(&mut Vec::with_capacity(BURST)), 0);
         assert!(port.link().up);
         assert_eq!(pool.available(), 511);
     });
@@ -770,7 +753,7 @@ fn a_packet_socket_port_receives_what_comes_and_not_what_this_host_sends() {
 }
 
 fn receive_now(rx: &mut RxQueue) -> Vec<Vec<u8>> {
-    let mut burst = Burst::new();
+    let mut burst = Vec::with_capacity(BURST);
     rx.rx_burst(&mut burst);
     burst.iter().map(|mbuf| mbuf.bytes().to_vec()).filter(|frame| is_experiment(frame)).collect()
 }

@@ -18,6 +18,9 @@ pub const HEADROOM: u16 = dpdk_sys::RTE_PKTMBUF_HEADROOM as u16;
 #[repr(transparent)]
 pub struct Mbuf(NonNull<rte_mbuf>);
 
+// Bursts go to DPDK as arrays of pointers to mbufs.
+const _: () = assert!(size_of::<Mbuf>() == size_of::<*mut rte_mbuf>());
+
 // SAFETY: nobody else refers to the mbuf, and pools take mbufs back from any thread.
 unsafe impl Send for Mbuf {}
 // SAFETY: shared access reads only.
@@ -183,6 +186,18 @@ impl PacketBuf for Mbuf {
         }
         self.set(dpdk_sys::DPDK_SYS_MBUF_DATA_LEN, len);
         self.set(dpdk_sys::DPDK_SYS_MBUF_PKT_LEN, u32::from(len));
+    }
+
+    #[inline]
+    fn free(packets: &mut Vec<Mbuf>) {
+        let count = packets.len();
+        if count == 0 {
+            return;
+        }
+        // SAFETY: none is left to the vector, so that it does not drop them.
+        unsafe { packets.set_len(0) };
+        // SAFETY: as many pointers to mbufs, owned and not used again, still stand in the allocation.
+        unsafe { dpdk_sys::rte_pktmbuf_free_bulk(packets.as_mut_ptr().cast(), count as u32) }
     }
 
     #[inline]

@@ -1,13 +1,11 @@
 //! Pools of packets.
 
 use std::ffi::CString;
-use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use dpdk_sys::{rte_mbuf, rte_mempool};
+use dpdk_sys::rte_mempool;
 
-use super::burst::Burst;
 use super::eal::Eal;
 use super::error::DpdkError;
 use super::mbuf::{HEADROOM, Mbuf};
@@ -109,37 +107,6 @@ impl MbufPool {
         let mut mbuf = unsafe { Mbuf::from_raw(mbuf) };
         mbuf.set_len(len);
         Some(mbuf)
-    }
-
-    /// Adds `count` packets of `len` bytes of any content to a burst: all or none. False, and nothing
-    /// changed, where the pool has too few, the burst no room, or `len` is too much.
-    #[inline]
-    #[must_use]
-    pub fn alloc_bulk(&self, count: usize, len: usize, burst: &mut Burst) -> bool {
-        let Some(len) = u16::try_from(len).ok().filter(|len| *len <= self.0.longest) else { return false };
-        let before = burst.len();
-        let vacant = burst.vacant();
-        if count > vacant.len() {
-            return false;
-        }
-        let mbufs: *mut MaybeUninit<Mbuf> = vacant.as_mut_ptr();
-        // SAFETY: room for `count` pointers, which is what an `Mbuf` is.
-        let code = unsafe {
-            dpdk_sys::dpdk_sys_pktmbuf_alloc_bulk(
-                self.0.pool.as_ptr(),
-                mbufs.cast::<*mut rte_mbuf>(),
-                count as u32,
-            )
-        };
-        if code != 0 {
-            return false;
-        }
-        // SAFETY: DPDK filled `count`.
-        unsafe { burst.grow(count) };
-        for mbuf in &mut burst[before..] {
-            mbuf.set_len(len);
-        }
-        true
     }
 
     /// Mbufs that are in the pool now, those kept by lcores included. Walks over all lcores.

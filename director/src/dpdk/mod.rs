@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Eal::init -> MbufPool::new -> Port::open -> take_rx_queue, take_tx_queue -> Eal::launch
-//!    the lcore:  RxQueue::rx_burst -> Burst -> (the core) -> TxBuffer::push, flush
+//!    the lcore:  RxQueue::rx_burst -> Vec<Mbuf> -> (the core) -> Vec<Mbuf> -> TxQueue::tx_burst
 //! ```
 //!
 //! Every handle keeps what it stands on alive: a queue its port, a port its pool, all of them EAL. A port
@@ -62,7 +62,6 @@
 
 mod af_packet;
 mod arguments;
-mod burst;
 mod clock;
 mod devargs;
 mod device;
@@ -78,7 +77,6 @@ mod queue;
 mod rss;
 mod setup;
 
-pub use burst::{BURST, Burst, Drain};
 pub use clock::{tsc, tsc_hz};
 pub use devargs::is_pci;
 pub use eal::{Eal, EalOptions, Hugepages};
@@ -87,5 +85,5 @@ pub use launch::{Running, ThreadRegistration, WorkerPanic, register_thread};
 pub use mbuf::{HEADROOM, Mbuf};
 pub use mempool::{MbufPool, PoolConfig};
 pub use port::{Port, PortConfig, PortLink, PortStats};
-pub use queue::{PortQueues, RxQueue, TxBuffer, TxQueue};
+pub use queue::{BURST, PortQueues, RxQueue, TxQueue};
 pub use rss::Rss;

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::burst::{BURST, Burst, as_pointers};
 use super::device::Device;
 use super::mbuf::Mbuf;
 use crate::lcore::QueuePair;
+
+/// The most packets that are received or sent by one call.
+pub const BURST: usize = 32;
 
 /// A receive queue. Keeps its port open.
 pub struct RxQueue {
@@ -31,29 +33,10 @@ impl RxQueue {
         self.device.id()
     }
 
-    /// Receives what is there into the free room of `burst`, and returns how many came. Give it an empty
-    /// burst: some drivers receive in fours only. One call into C.
+    /// Appends what is there to `into`, within its capacity and at most [`BURST`], and returns how many came.
+    /// Give it room for a whole burst: some drivers receive in fours only. One call into C.
     #[inline]
-    pub fn rx_burst(&mut self, burst: &mut Burst) -> usize {
-        let vacant = burst.vacant();
-        // At most BURST, so that it fits.
-        let room = vacant.len() as u16;
-        // SAFETY: the port is started, the queue is set up and nobody else polls it; there is room for as
-        // many pointers, which is what `Mbuf`s are.
-        let received = unsafe {
-            dpdk_sys::dpdk_sys_eth_rx_burst(self.port, self.queue, vacant.as_mut_ptr().cast(), room)
-        };
-        let received = usize::from(received);
-        // SAFETY: DPDK filled that many and handed them over.
-        unsafe { burst.grow(received) };
-        received
-    }
-}
-
-impl RxQueue {
-    /// Appends what is there to `into`, within its capacity and at most a burst. One call into C.
-    #[inline]
-    fn receive_into(&mut self, into: &mut Vec<Mbuf>) {
+    pub fn rx_burst(&mut self, into: &mut Vec<Mbuf>) -> usize {
         let spare = into.spare_capacity_mut();
         let room = spare.len().min(BURST) as u16;
         // SAFETY: the port is started, the queue is set up and nobody else polls it; there is room for as
@@ -61,9 +44,11 @@ impl RxQueue {
         let received = unsafe {
             dpdk_sys::dpdk_sys_eth_rx_burst(self.port, self.queue, spare.as_mut_ptr().cast(), room)
         };
-        let len = into.len() + usize::from(received);
+        let received = usize::from(received);
+        let len = into.len() + received;
         // SAFETY: DPDK filled that many behind the old length and handed them over.
         unsafe { into.set_len(len) };
+        received
     }
 }
 
@@ -91,33 +76,17 @@ impl TxQueue {
         self.device.id()
     }
 
-    /// Sends the packets of `burst` in order and returns how many the port took. The rest stays in the
-    /// burst, moved to its front: to be tried again or counted and cleared. One call into C.
+    /// Sends packets from the front of `from`, at most [`BURST`], and returns how many the port took. The
+    /// rest stays, moved to the front: to be tried again or counted and freed. One call into C.
     ///
     /// "Took" is what the driver says: net_null and net_pcap take all, a NIC those it has descriptors for.
     #[inline]
-    #[must_use = "what was not sent is still in the burst"]
-    pub fn tx_burst(&mut self, burst: &mut Burst) -> usize {
-        if burst.is_empty() {
+    #[must_use = "what was not sent is still there"]
+    pub fn tx_burst(&mut self, from: &mut Vec<Mbuf>) -> usize {
+        let count = from.len().min(BURST);
+        if count == 0 {
             return 0;
         }
-        let count = burst.len() as u16;
-        // SAFETY: the port is started, the queue is set up and nobody else sends on it; the pointers are of
-        // mbufs that we own.
-        let sent =
-            unsafe { dpdk_sys::dpdk_sys_eth_tx_burst(self.port, self.queue, as_pointers(burst), count) };
-        let sent = usize::from(sent);
-        // SAFETY: DPDK took over the first `sent`.
-        unsafe { burst.forget_front(sent) };
-        sent
-    }
-}
-
-impl TxQueue {
-    /// Sends packets from the front of `from`, at most a burst, and removes what was sent. One call into C.
-    #[inline]
-    fn send_from(&mut self, from: &mut Vec<Mbuf>) -> usize {
-        let count = from.len().min(BURST);
         // SAFETY: the port is started, the queue is set up and nobody else sends on it; the pointers are of
         // mbufs that we own.
         let sent = unsafe {
@@ -160,7 +129,7 @@ impl QueuePair for PortQueues {
     fn receive(&mut self, into: &mut Vec<Mbuf>) -> u16 {
         // One queue at a time: each gets a whole burst, and none starves behind a full one.
         let Some(queue) = self.rx.get_mut(self.turn) else { return 0 };
-        queue.receive_into(into);
+        queue.rx_burst(into);
         let number = queue.number();
         self.turn += 1;
         if self.turn >= self.rx.len() {
@@ -171,73 +140,6 @@ impl QueuePair for PortQueues {
 
     #[inline]
     fn transmit(&mut self, from: &mut Vec<Mbuf>) -> usize {
-        if from.is_empty() { 0 } else { self.tx.send_from(from) }
-    }
-}
-
-/// A transmit queue with a burst in front of it: packets are pushed one by one and sent together.
-pub struct TxBuffer {
-    queue: TxQueue,
-    burst: Burst,
-}
-
-impl TxBuffer {
-    /// An empty one before `queue`.
-    #[must_use]
-    pub fn new(queue: TxQueue) -> Self {
-        Self { queue, burst: Burst::new() }
-    }
-
-    /// The port's id in the configuration.
-    #[must_use]
-    pub fn port(&self) -> crate::id::PortId {
-        self.queue.port()
-    }
-
-    /// Packets that wait.
-    #[inline]
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.burst.len()
-    }
-
-    /// Whether none waits.
-    #[inline]
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.burst.is_empty()
-    }
-
-    /// Whether it has to be flushed before the next [`TxBuffer::push`].
-    #[inline]
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.burst.len() == BURST
-    }
-
-    /// Adds a packet; sends nothing.
-    ///
-    /// # Errors
-    /// The packet, where the buffer is full: [`TxBuffer::flush`] makes room, or [`TxBuffer::discard`].
-    #[inline]
-    pub fn push(&mut self, mbuf: Mbuf) -> Result<(), Mbuf> {
-        self.burst.push(mbuf)
-    }
-
-    /// Sends what waits and returns how many packets the port took. The others still wait, in order:
-    /// [`TxBuffer::len`] says how many. Flush again, or [`TxBuffer::discard`] and count them.
-    #[inline]
-    #[must_use = "packets that the port did not take still wait"]
-    pub fn flush(&mut self) -> usize {
-        self.queue.tx_burst(&mut self.burst)
-    }
-
-    /// Frees what waits and returns how many packets that were.
-    #[inline]
-    #[must_use = "packets that are lost are counted"]
-    pub fn discard(&mut self) -> usize {
-        let lost = self.burst.len();
-        self.burst.clear();
-        lost
+        self.tx.tx_burst(from)
     }
 }

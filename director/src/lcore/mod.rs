@@ -12,6 +12,7 @@ use std::time::Duration;
 use clock::Nanos;
 use hold::{HoldQueue, Released};
 use query::{Answerer, QueryBox};
+use rtrb::PushError;
 
 use crate::id::PortId;
 use crate::nexthop::{Neighbour, Unresolved};
@@ -83,6 +84,8 @@ pub struct Lcore<Q: QueuePair> {
     wanted: rtrb::Producer<Neighbour>,
     answers: Answerer,
     burst: Vec<Q::Packet>,
+    /// Packets of a burst that nobody wants any more, to be freed together.
+    spent: Vec<Q::Packet>,
     verdicts: [Verdict; MAX_BURST],
     /// When the turn before this one started, and how many packets it sent.
     last: (Nanos, u64),
@@ -157,6 +160,7 @@ impl<Q: QueuePair> Lcore<Q> {
             wanted: parts.wanted,
             answers: Answerer::new(parts.queries),
             burst: Vec::with_capacity(MAX_BURST),
+            spent: Vec::with_capacity(MAX_BURST),
             verdicts: [Verdict::UNDECIDED; MAX_BURST],
             last: (Nanos(0), 0),
         }
@@ -268,19 +272,34 @@ impl<Q: QueuePair> Lcore<Q> {
                         transmit(&self.counters, &mut self.ports[usize::from(out.0)].queues, leaving);
                     }
                 }
-                Action::Drop => self.counters.dropped.add(1),
-                Action::Punt => punt(&self.counters, &mut self.ports[usize::from(port.0)].exception, packet),
+                Action::Drop => {
+                    self.counters.dropped.add(1);
+                    self.spent.push(packet);
+                }
+                Action::Punt => {
+                    let exception = &mut self.ports[usize::from(port.0)].exception;
+                    self.spent.extend(punt(&self.counters, exception, packet));
+                }
                 Action::HandOver(owner) => {
                     strays += 1;
                     let ring = self.hand_over.get_mut(usize::from(owner.0)).and_then(Option::as_mut);
-                    match ring.map(|ring| ring.push(Handed { packet, port })) {
-                        Some(Ok(())) => self.counters.handed_over.add(1),
-                        _ => lose(&self.counters, Reason::HandOverFull),
+                    let handed = Handed { packet, port };
+                    let pushed = match ring {
+                        Some(ring) => ring.push(handed),
+                        None => Err(PushError::Full(handed)),
+                    };
+                    match pushed {
+                        Ok(()) => self.counters.handed_over.add(1),
+                        Err(PushError::Full(handed)) => {
+                            lose(&self.counters, Reason::HandOverFull, 1);
+                            self.spent.push(handed.packet);
+                        }
                     }
                 }
                 Action::Hold(unresolved) => self.hold(packet, unresolved, now),
             }
         }
+        Q::Packet::free(&mut self.spent);
         strays
     }
 
@@ -289,7 +308,10 @@ impl<Q: QueuePair> Lcore<Q> {
         let _ = self.wanted.push(unresolved.neighbour);
         match self.hold.push(packet, unresolved, now) {
             Ok(()) => self.counters.held.add(1),
-            Err(_) => lose(&self.counters, Reason::NeighbourQueueFull),
+            Err(packet) => {
+                lose(&self.counters, Reason::NeighbourQueueFull, 1);
+                self.spent.push(packet);
+            }
         }
     }
 
@@ -298,7 +320,7 @@ impl<Q: QueuePair> Lcore<Q> {
         self.hold.release(&self.snapshots.current().hops, news, now, |released| {
             counters.held.sub(1);
             match released {
-                Released::GivenUp(_) => lose(counters, Reason::NeighbourSilent),
+                Released::GivenUp(_) => lose(counters, Reason::NeighbourSilent, 1),
                 Released::Ready(mut packet, egress) => {
                     let out = usize::from(egress.port.0);
                     ethernet::write_header(packet.bytes_mut(), &egress.addresses, ethernet::IPV4);
@@ -325,7 +347,7 @@ impl<Q: QueuePair> Lcore<Q> {
             all += leaving.len();
             self.counters.from_kernel.add(port.queues.transmit(leaving) as u64);
             self.counters.from_kernel_lost.add(leaving.len() as u64);
-            leaving.clear();
+            Q::Packet::free(leaving);
         }
         all
     }
@@ -340,25 +362,33 @@ impl<Q: QueuePair> Lcore<Q> {
 /// Sends what is leaving by a port; what its queue does not take is lost.
 fn transmit<Q: QueuePair>(counters: &LcoreCounters, queues: &mut Q, leaving: &mut Vec<Q::Packet>) {
     counters.forwarded.add(queues.transmit(leaving) as u64);
-    for _ in leaving.drain(..) {
-        lose(counters, Reason::TxFull);
+    if !leaving.is_empty() {
+        lose(counters, Reason::TxFull, leaving.len() as u64);
+        Q::Packet::free(leaving);
     }
 }
 
-/// Gives a packet to the kernel.
-fn punt<P>(counters: &LcoreCounters, exception: &mut Exception<P>, packet: P) {
+/// Gives a packet to the kernel. Returns it where the kernel does not take it, or needs no copy of it.
+fn punt<P>(counters: &LcoreCounters, exception: &mut Exception<P>, packet: P) -> Option<P> {
     match exception {
         Exception::Mirror(ring) => match ring.push(packet) {
-            Ok(()) => counters.punted.add(1),
-            Err(_) => lose(counters, Reason::PuntFull),
+            Ok(()) => {
+                counters.punted.add(1);
+                return None;
+            }
+            Err(PushError::Full(packet)) => {
+                lose(counters, Reason::PuntFull, 1);
+                return Some(packet);
+            }
         },
         Exception::KernelHasIt => counters.punted.add(1),
-        Exception::None => lose(counters, Reason::NoMirror),
+        Exception::None => lose(counters, Reason::NoMirror, 1),
     }
+    Some(packet)
 }
 
-/// A packet is lost after it was decided about.
-fn lose(counters: &LcoreCounters, reason: Reason) {
-    counters.reason(reason).add(1);
-    counters.dropped.add(1);
+/// Packets are lost after they were decided about.
+fn lose(counters: &LcoreCounters, reason: Reason, packets: u64) {
+    counters.reason(reason).add(packets);
+    counters.dropped.add(packets);
 }
