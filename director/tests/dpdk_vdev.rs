@@ -1,67 +1,23 @@
 //! The `dpdk` room on DPDK's virtual devices: as root, without hugepages and without a NIC.
-//!
-//! EAL starts once in a process, so each test runs itself again in a process of its own.
 #![cfg(feature = "dpdk")]
 
+mod own_process;
+
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use director::dpdk::{
-    BURST, Eal, EalOptions, HEADROOM, Hugepages, Mbuf, MbufPool, PoolConfig, Port, PortConfig, RxQueue,
-    TxQueue, register_thread, tsc, tsc_hz,
+    BURST, Eal, EalOptions, HEADROOM, Mbuf, MbufPool, PoolConfig, Port, PortConfig, RxQueue, TxQueue,
+    register_thread, tsc, tsc_hz,
 };
 use director::id::{LcoreId, PortId};
 use director::packet::{PacketBuf, PacketPool};
 
-/// Says to a process which test it is to run.
-const CHILD: &str = "DPDK_VDEV_CHILD";
-
-/// Runs `test` in a process of its own, with a directory for its files, and looks whether it left something
-/// in DPDK's runtime directory.
-fn own_process(name: &str, test: impl FnOnce(&Path)) {
-    if std::env::var(CHILD).is_ok_and(|child| child == name) {
-        test(Path::new(&std::env::var("RUNTIME_DIRECTORY").expect("set by the parent")));
-        return;
-    }
-    let directory = tempfile::tempdir().expect("a directory");
-    let output = run_again(name, directory.path());
-    let printed =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {printed}", output.status);
-    // One that ran no test succeeds too.
-    assert!(printed.contains("1 passed"), "{printed}");
-    let left: Vec<_> =
-        std::fs::read_dir(directory.path().join("dpdk")).into_iter().flatten().flatten().collect();
-    assert!(left.is_empty(), "left behind: {left:?}");
-}
-
-fn run_again(name: &str, directory: &Path) -> Output {
-    let this = std::env::current_exe().expect("the test has a path");
-    Command::new(this)
-        .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env(CHILD, name)
-        .env("RUNTIME_DIRECTORY", directory)
-        .output()
-        .expect("the test can be run")
-}
-
-fn options(workers: usize) -> EalOptions {
-    EalOptions {
-        hugepages: Hugepages::No,
-        memory_mb: 64,
-        worker_cpus: vec![allowed_cpus()[0]; workers],
-        ..Default::default()
-    }
-}
+use own_process::{allowed_cpus, options, own_process, run_again};
 
 fn start() -> Eal {
     Eal::init(&options(1)).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn allowed_cpus() -> Vec<u32> {
-    let set = rustix::thread::sched_getaffinity(None).expect("affinity");
-    (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).map(|cpu| cpu as u32).collect()
 }
 
 fn pool_of(eal: &Eal, mbufs: u32) -> MbufPool {
