@@ -19,10 +19,12 @@ const FUNCTIONS: &str = "dpdk_sys_.*|fopencookie\
     |rte_eth_dev_default_mac_addr_set|rte_eth_dev_get_port_by_name|rte_eth_dev_info_get\
     |rte_eth_dev_set_mtu|rte_eth_dev_socket_id|rte_eth_dev_start|rte_eth_dev_stop|rte_eth_find_next_of\
     |rte_eth_macaddr_get|rte_eth_promiscuous_enable|rte_eth_promiscuous_disable\
-    |rte_eth_rx_queue_setup|rte_eth_tx_queue_setup|rte_eth_stats_get|rte_eth_stats_reset";
+    |rte_eth_rx_queue_setup|rte_eth_tx_queue_setup|rte_eth_stats_get|rte_eth_stats_reset\
+    |rte_flow_validate|rte_flow_create|rte_flow_destroy";
 
 const TYPES: &str = "dpdk_sys_.*|rte_mbuf|rte_mempool|rte_ether_addr|rte_eth_conf|rte_eth_dev_info|rte_eth_rxconf\
-    |rte_eth_txconf|rte_eth_rss_conf|rte_eth_stats|cookie_io_functions_t";
+    |rte_eth_txconf|rte_eth_rss_conf|rte_eth_stats|rte_flow_attr|rte_flow_item|rte_flow_action|rte_flow_action_rss\
+    |rte_flow_error|cookie_io_functions_t";
 
 const CONSTANTS: &str = "DPDK_SYS_.*|RTE_MAX_LCORE|RTE_MAX_ETHPORTS|RTE_PKTMBUF_HEADROOM\
     |RTE_MEMPOOL_CACHE_MAX_SIZE|RTE_VER_.*|RTE_LOG_[A-Z]+\

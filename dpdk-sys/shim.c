@@ -74,7 +74,8 @@ const struct dpdk_sys_field *dpdk_sys_structs(void)
 	static const struct dpdk_sys_field structs[] = {
 		STRUCT(rte_mbuf), STRUCT(rte_ether_addr), STRUCT(rte_eth_conf), STRUCT(rte_eth_rxconf),
 		STRUCT(rte_eth_txconf), STRUCT(rte_eth_rss_conf), STRUCT(rte_eth_dev_info), STRUCT(rte_eth_stats),
-		STRUCT(dpdk_sys_link), { NULL, 0, 0 },
+		STRUCT(rte_flow_attr), STRUCT(rte_flow_item), STRUCT(rte_flow_action), STRUCT(rte_flow_action_rss),
+		STRUCT(rte_flow_error), STRUCT(dpdk_sys_link), { NULL, 0, 0 },
 	};
 
 	return structs;

@@ -14,6 +14,7 @@
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_ether.h>
+#include <rte_flow.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
@@ -67,6 +68,10 @@ static const uint64_t DPDK_SYS_RSS_FRAG_IPV4 = RTE_ETH_RSS_FRAG_IPV4;
 static const uint64_t DPDK_SYS_RSS_NONFRAG_IPV4_TCP = RTE_ETH_RSS_NONFRAG_IPV4_TCP;
 static const uint64_t DPDK_SYS_RSS_NONFRAG_IPV4_UDP = RTE_ETH_RSS_NONFRAG_IPV4_UDP;
 static const uint64_t DPDK_SYS_RSS_NONFRAG_IPV4_OTHER = RTE_ETH_RSS_NONFRAG_IPV4_OTHER;
+static const uint64_t DPDK_SYS_RSS_L3_SRC_ONLY = RTE_ETH_RSS_L3_SRC_ONLY;
+static const uint64_t DPDK_SYS_RSS_L3_DST_ONLY = RTE_ETH_RSS_L3_DST_ONLY;
+static const uint64_t DPDK_SYS_RSS_L4_SRC_ONLY = RTE_ETH_RSS_L4_SRC_ONLY;
+static const uint64_t DPDK_SYS_RSS_L4_DST_ONLY = RTE_ETH_RSS_L4_DST_ONLY;
 static const uint64_t DPDK_SYS_RSS_IPV6 = RTE_ETH_RSS_IPV6;
 static const uint64_t DPDK_SYS_RSS_FRAG_IPV6 = RTE_ETH_RSS_FRAG_IPV6;
 static const uint64_t DPDK_SYS_RSS_NONFRAG_IPV6_TCP = RTE_ETH_RSS_NONFRAG_IPV6_TCP;

@@ -138,12 +138,12 @@ prop_compose! {
 
 prop_compose! {
     fn port()(
-        port: u16, device: String, mirror: Option<String>, mac: String, numbers: [u64; 8],
+        port: u16, device: String, mirror: Option<String>, mac: String, rss: String, numbers: [u64; 8],
         wrong_lcore in vec(any::<u64>(), 0..4),
     ) -> PortStats {
         let [rx_packets, rx_bytes, tx_packets, tx_bytes, rx_missed, rx_errors, rx_no_mbuf, tx_errors] = numbers;
         PortStats {
-            port, device, mirror, mac, rx_packets, rx_bytes, tx_packets, tx_bytes, rx_missed, rx_errors, rx_no_mbuf,
+            port, device, mirror, mac, rss, rx_packets, rx_bytes, tx_packets, tx_bytes, rx_missed, rx_errors, rx_no_mbuf,
             tx_errors, wrong_lcore,
         }
     }

@@ -109,7 +109,7 @@ fn statistics_latency_and_version() {
     }
     assert!(stats.contains("25.0        yes\n"), "the share of busy loops is not in\n{stats}");
     assert!(stats.contains("TxErrors  WrongLcore\n") && stats.contains("0          42\n"), "{stats}");
-    assert!(stats.contains("net_tap0,iface=dtap0  dir0    02:00:00:00:00:01    1000"), "{stats}");
+    assert!(stats.contains("net_tap0,iface=dtap0  dir0    02:00:00:00:00:01  source    1000"), "{stats}");
     let json: Value = serde_json::from_str(&good(&running, "stats --json")).expect("JSON");
     assert_eq!(json, serde_json::to_value(support::stats()).expect("JSON"));
 

@@ -5,10 +5,11 @@ mod own_process;
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use director::dpdk::{
-    BURST, Eal, EalOptions, HEADROOM, Mbuf, MbufPool, PoolConfig, Port, PortConfig, RxQueue, TxQueue,
+    BURST, Eal, EalOptions, HEADROOM, Mbuf, MbufPool, PoolConfig, Port, PortConfig, RxQueue, Spread, TxQueue,
     register_thread, tsc, tsc_hz,
 };
 use director::id::{LcoreId, PortId};
@@ -87,7 +88,7 @@ fn eal_starts_with_pinned_workers_and_a_floating_main_lcore() {
         assert!(!eal.hugepages() && eal.workers() == 3);
         assert!(Eal::version().starts_with("DPDK "), "{}", Eal::version());
         // More workers than CPUs, all at work at the same time: each waits for the others.
-        let barrier = std::sync::Arc::new(std::sync::Barrier::new(3));
+        let barrier = Arc::new(std::sync::Barrier::new(3));
         let running: Vec<_> = (0..3)
             .map(|i| {
                 let barrier = barrier.clone();
@@ -473,6 +474,116 @@ fn queues_in_pairs_are_all_set_up() {
         let port = Port::open(&eal, PortId(0), "net_null0", &wanted, &pool).expect("opens");
         let rss = port.rss().expect("net_null has RSS");
         assert!(rss.key_len == 40 && rss.functions != 0, "{rss:?}");
+    });
+}
+
+/// What is logged, from here on.
+fn logged() -> impl Fn() -> String {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let sink = lines.clone();
+    let writer = move || Sink(sink.clone());
+    tracing_subscriber::fmt().with_ansi(false).with_writer(writer).init();
+    move || String::from_utf8_lossy(&lines.lock().expect("no panic")).into_owned()
+}
+
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn two_queues(spread: Spread) -> PortConfig {
+    PortConfig { rx_queues: 2, tx_queues: 2, spread, ..config() }
+}
+
+#[test]
+fn a_driver_that_cannot_spread_by_one_side_says_why_and_goes_on() {
+    own_process("a_driver_that_cannot_spread_by_one_side_says_why_and_goes_on", |_| {
+        own_network();
+        ip("link add here type veth peer name there");
+        let log = logged();
+        let eal = start();
+        let pool = pool_of(&eal, 4095);
+        for (device, instead) in [
+            ("net_ring0", None),
+            ("net_null0", Some(Spread::Symmetric)),
+            ("net_af_packet0,iface=here,qpairs=2", None),
+        ] {
+            for spread in [Spread::Source, Spread::Destination] {
+                let port = Port::open(&eal, PortId(1), device, &two_queues(spread), &pool).expect("opens");
+                assert_eq!(port.rss().map(|rss| rss.spread), instead, "{device}");
+                let said = format!(
+                    "port 1 ({device}): the driver does not take rss = \"{}\" (Function not implemented): RSS is \
+                     {}, and",
+                    spread.word(),
+                    instead.map_or("none", Spread::word)
+                );
+                assert!(log().contains(&said), "{said}\n{}", log());
+            }
+        }
+        // Nobody asks where nothing is wanted, or nothing can be spread.
+        let before = log();
+        let (port, ..) = open(&eal, "net_ring0", &pool);
+        let wanted = PortConfig { spread: Spread::Source, ..config() };
+        let null = Port::open(&eal, PortId(0), "net_null0", &wanted, &pool).expect("opens");
+        assert_eq!((port.rss(), null.rss(), log()), (None, None, before));
+        assert_eq!(pool.available(), 4095);
+    });
+}
+
+#[test]
+fn a_tap_that_refuses_to_spread_by_one_side_works_on() {
+    own_process("a_tap_that_refuses_to_spread_by_one_side_works_on", |_| {
+        own_network();
+        let log = logged();
+        let eal = start();
+        let pool = pool_of(&eal, 1023);
+        for round in 0..2 {
+            // Which of its reasons comes first, depends on what the kernel has of tc; it never hashes one side.
+            let wanted = two_queues(Spread::Source);
+            let mut port =
+                Port::open(&eal, PortId(0), "net_tap0,iface=dtap0", &wanted, &pool).expect("opens");
+            assert_eq!(port.rss(), None);
+            let said = "port 0 (net_tap0,iface=dtap0): the driver does not take rss = \"source\" (";
+            assert_eq!(log().matches(said).count(), round + 1, "{}", log());
+            let mut queues: Vec<_> = (0..2).map(|i| port.take_rx_queue(i).expect("a queue")).collect();
+            ip("link set dtap0 up");
+            RawSocket::on("dtap0").send(&experiment(round));
+            let (mut received, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(2));
+            while received.is_empty() && Instant::now() < deadline {
+                received.extend(queues.iter_mut().flat_map(receive_now));
+            }
+            assert_eq!(received, [experiment(round)]);
+            drop((port, queues));
+            assert!(!ip("link show").contains("dtap0"));
+            assert_eq!(pool.available(), 1023);
+        }
+    });
+}
+
+#[test]
+fn a_driver_that_spreads_by_one_side_is_told_to_and_loses_its_rules_with_the_port() {
+    own_process("a_driver_that_spreads_by_one_side_is_told_to_and_loses_its_rules_with_the_port", |_| {
+        let log = logged();
+        let eal = start();
+        let pool = pool_of(&eal, 1023);
+        // It takes whatever all the devices behind it take, and there are none.
+        let device = "net_failsafe0,exec(true)";
+        for spread in [Spread::Source, Spread::Destination, Spread::Symmetric] {
+            let port = Port::open(&eal, PortId(0), device, &two_queues(spread), &pool).expect("opens");
+            let rss = port.rss().expect("the driver offers it");
+            assert_eq!((rss.spread, rss.key_len), (spread, 255), "as long as the driver says");
+            drop(port);
+            // A rule that was lost, or taken back twice, would be complained of.
+            assert_eq!(log(), "");
+        }
+        assert_eq!(pool.available(), 1023);
     });
 }
 

@@ -70,6 +70,11 @@ fn structs_have_the_c_compilers_size_and_alignment() {
         rte_eth_rss_conf,
         rte_eth_dev_info,
         rte_eth_stats,
+        rte_flow_attr,
+        rte_flow_item,
+        rte_flow_action,
+        rte_flow_action_rss,
+        rte_flow_error,
         dpdk_sys_link
     )
     .into_iter()

@@ -93,8 +93,8 @@ fn ports(ports: &[PortStats]) -> String {
         "TxErrors",
         "WrongLcore",
     ];
-    let mut head =
-        vec![("Port", Side::Right), ("Device", Side::Left), ("Mirror", Side::Left), ("MAC", Side::Left)];
+    let mut head = vec![("Port", Side::Right)];
+    head.extend(["Device", "Mirror", "MAC", "RSS"].map(|title| (title, Side::Left)));
     head.extend(right.map(|title| (title, Side::Right)));
     let mut table = Table::new(&head);
     for port in ports {
@@ -103,6 +103,7 @@ fn ports(ports: &[PortStats]) -> String {
             port.device.clone(),
             port.mirror.clone().unwrap_or_else(|| "-".to_owned()),
             port.mac.clone(),
+            port.rss.clone(),
         ];
         let numbers = [
             port.rx_packets,

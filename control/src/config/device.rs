@@ -3,6 +3,7 @@
 use super::errors::{Complaints, Site};
 use super::number;
 use super::raw::RawPort;
+use super::services::word;
 use super::walk::At;
 
 /// One port of the data plane.
@@ -20,6 +21,20 @@ pub struct Port {
     pub rx_descriptors: u16,
     /// Transmit descriptors per queue.
     pub tx_descriptors: u16,
+    /// What the device spreads packets by over the receive queues, if it can.
+    pub rss: Rss,
+}
+
+/// What a device spreads packets by over its receive queues.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rss {
+    /// Addresses and ports of both sides.
+    #[default]
+    Symmetric,
+    /// The source alone: for a port that faces clients.
+    Source,
+    /// The destination alone: for a port that faces real servers.
+    Destination,
 }
 
 impl Port {
@@ -107,6 +122,7 @@ pub(super) fn port(raw: &RawPort, complaints: &mut Complaints<'_>) -> Option<Che
     let mtu = number::within(raw.mtu.as_ref(), number::MTU, complaints);
     let rx = number::within(raw.rx_descriptors.as_ref(), number::DESCRIPTORS, complaints);
     let tx = number::within(raw.tx_descriptors.as_ref(), number::DESCRIPTORS, complaints);
+    let rss = word(raw.rss.as_ref(), Rss::ALL, Rss::word, complaints);
     if !raw.has_device {
         complaints.add(
             &raw.site,
@@ -144,6 +160,7 @@ pub(super) fn port(raw: &RawPort, complaints: &mut Complaints<'_>) -> Option<Che
         mtu: mtu.unwrap_or(Port::DEFAULT_MTU),
         rx_descriptors: rx.unwrap_or(Port::DEFAULT_DESCRIPTORS),
         tx_descriptors: tx.unwrap_or(Port::DEFAULT_DESCRIPTORS),
+        rss: rss.unwrap_or_default(),
     };
     Some(Checked { port, identity, identity_site: site.clone(), interfaces })
 }

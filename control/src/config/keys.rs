@@ -8,7 +8,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("connections", &["capacity"]),
     ("limits", &["services", "servers"]),
     ("timeouts", &["tcp", "tcp_fin", "udp"]),
-    ("port", &["device", "mirror", "mtu", "rx_descriptors", "tx_descriptors"]),
+    ("port", &["device", "mirror", "mtu", "rx_descriptors", "tx_descriptors", "rss"]),
     ("service", &["protocol", "address", "scheduler", "fallback", "hash_port", "server"]),
     ("service.server", &["address", "method", "weight"]),
 ];

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-pub use device::{Mirror, Port, PortDevice};
+pub use device::{Mirror, Port, PortDevice, Rss};
 pub use errors::{ConfigError, ConfigErrors, Position};
 
 use crate::model::{Limits, Model, Timeouts};

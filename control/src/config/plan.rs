@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Config, Hugepages, Idle, Mirror, Port, PortDevice};
+use super::{Config, Hugepages, Idle, Mirror, Port, PortDevice, Rss};
 use crate::model::Service;
 
 impl Hugepages {
@@ -25,6 +25,18 @@ impl Idle {
             Idle::Auto => "auto",
             Idle::Poll => "poll",
             Idle::Sleep => "sleep",
+        }
+    }
+}
+
+impl Rss {
+    pub(super) const ALL: &'static [Rss] = &[Rss::Symmetric, Rss::Source, Rss::Destination];
+
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Rss::Symmetric => "symmetric",
+            Rss::Source => "source",
+            Rss::Destination => "destination",
         }
     }
 }
@@ -109,8 +121,12 @@ fn port_line(index: usize, port: &Port) -> String {
         Mirror::None => "without a mirror".to_owned(),
         Mirror::KernelKeeps { interface } => format!("whose interface {interface} the kernel keeps"),
     };
+    let rss = match port.rss {
+        Rss::Symmetric => String::new(),
+        one_side => format!(", RSS by {} alone if the device can", one_side.word()),
+    };
     format!(
-        "port {index} {}, {kind}, {mirror}, mtu {}, {} receive and {} transmit descriptors",
+        "port {index} {}, {kind}, {mirror}, mtu {}, {} receive and {} transmit descriptors{rss}",
         port.device, port.mtu, port.rx_descriptors, port.tx_descriptors
     )
 }

@@ -34,6 +34,7 @@ pub(super) struct RawPort {
     pub(super) mtu: Option<At<i128>>,
     pub(super) rx_descriptors: Option<At<i128>>,
     pub(super) tx_descriptors: Option<At<i128>>,
+    pub(super) rss: Option<At<String>>,
 }
 
 /// One `[[service]]`.
@@ -100,6 +101,7 @@ impl RawPort {
             mtu: table.integer("mtu", complaints),
             rx_descriptors: table.integer("rx_descriptors", complaints),
             tx_descriptors: table.integer("tx_descriptors", complaints),
+            rss: table.string("rss", complaints),
         }
     }
 }

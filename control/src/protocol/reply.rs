@@ -187,6 +187,9 @@ pub struct PortStats {
     pub mirror: Option<String>,
     /// The director's Ethernet address on this port, `02:00:00:00:00:01`.
     pub mac: String,
+    /// What the device spreads packets by over the receive queues: `symmetric`, `source` or `destination` as in
+    /// the configuration, or `none`. It is what the device does, which may be less than the configuration wants.
+    pub rss: String,
     /// Packets received.
     pub rx_packets: u64,
     /// Bytes received.

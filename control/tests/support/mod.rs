@@ -152,6 +152,7 @@ pub(crate) fn stats() -> Stats {
             device: "net_tap0,iface=dtap0".to_owned(),
             mirror: Some("dir0".to_owned()),
             mac: "02:00:00:00:00:01".to_owned(),
+            rss: "source".to_owned(),
             rx_packets: 1_000,
             wrong_lcore: vec![0, 12, 30],
             ..PortStats::default()

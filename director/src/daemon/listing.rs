@@ -9,6 +9,7 @@ use control::protocol::{
 };
 
 use super::controller::Controller;
+use super::start::rss_word;
 use crate::connection::{Connection, State, TCP_PROTOCOL, protocol_number};
 use crate::lcore::query::{self, CounterCopy, Query};
 use crate::scheduler::Load;
@@ -162,6 +163,7 @@ pub(super) async fn stats(controller: &Controller) -> Reply {
             device: open.port.device().into(),
             mirror: open.interface.clone(),
             mac: open.port.mac().to_string(),
+            rss: rss_word(&open.port).to_owned(),
             rx_packets: stats.rx_packets,
             rx_bytes: stats.rx_bytes,
             tx_packets: stats.tx_packets,

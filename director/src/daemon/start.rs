@@ -10,7 +10,7 @@ use control::protocol::BindError;
 use crate::connection::{ConnectionTable, HashSeed};
 use crate::dpdk::{
     DpdkError, Eal, EalOptions, Hugepages, Mbuf, MbufPool, PoolConfig, Port, PortConfig, PortQueues, Running,
-    register_thread, tsc, tsc_hz,
+    Spread, register_thread, tsc, tsc_hz,
 };
 use crate::id::{LcoreId, PortId};
 use crate::kernel;
@@ -369,6 +369,11 @@ fn open_port(
         mtu: wanted.mtu,
         // The director's address is its kernel interface's, which is the port's own only on a NIC.
         promiscuous: !is_pci && kept.is_none(),
+        spread: match wanted.rss {
+            config::Rss::Symmetric => Spread::Symmetric,
+            config::Rss::Source => Spread::Source,
+            config::Rss::Destination => Spread::Destination,
+        },
         socket: None,
     };
     let port = Port::open(eal, id, &wanted.device, &port_config, pool)?;
@@ -385,12 +390,17 @@ fn open_port(
     };
     let mut queues = String::new();
     if port.rx_queues() > 1 {
-        queues = format!(", {} receive queues", port.rx_queues());
+        queues = format!(", {} receive queues, RSS: {}", port.rx_queues(), rss_word(&port));
     }
     tracing::info!(port = n, device = wanted.device, mirror = interface, "port is open{queues}");
     let counters = QueueCounters::of_port(port.rx_queues().into());
     let link = link.map(|link| PortLink { port: id, link });
     Ok((OpenPort { port, counters, link, interface }, mirror))
+}
+
+/// What a port spreads packets by, in the protocol's words.
+pub(super) fn rss_word(port: &Port) -> &'static str {
+    port.rss().map_or("none", |rss| rss.spread.word())
 }
 
 /// What lcores are made of, as far as it is shared among them.

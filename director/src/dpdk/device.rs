@@ -9,6 +9,7 @@ use dpdk_sys::rte_eth_dev_info;
 use super::af_packet::Descriptors;
 use super::eal::Eal;
 use super::error::{DpdkError, error_number};
+use super::flow::Flow;
 use super::mempool::MbufPool;
 use super::port::PortConfig;
 use super::{devargs, explain, log};
@@ -21,6 +22,8 @@ pub(super) struct Device {
     string: String,
     /// DPDK's control functions are not to be called for one port by two threads at once.
     control: Mutex<()>,
+    /// Rules that the port has until it is closed.
+    flows: Mutex<Vec<Flow>>,
     pool: MbufPool,
     /// Last, as fields are dropped in order.
     _eal: Eal,
@@ -84,6 +87,7 @@ impl Device {
             id,
             string: string.to_owned(),
             control: Mutex::new(()),
+            flows: Mutex::new(Vec::new()),
             pool: pool.clone(),
             _eal: eal.clone(),
         })
@@ -113,6 +117,11 @@ impl Device {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Keeps rules of the port until it is closed.
+    pub(super) fn keep(&self, flows: Vec<Flow>) {
+        self.flows.lock().unwrap_or_else(PoisonError::into_inner).extend(flows);
+    }
+
     /// As messages begin, e.g. `port 1 (net_tap0,iface=dtap0)`.
     pub(super) fn what(&self) -> String {
         format!("port {} ({})", self.id.0, self.string)
@@ -132,7 +141,13 @@ impl Drop for Device {
     fn drop(&mut self) {
         let mut open = open_devices();
         let info = self.info();
+        let flows = std::mem::take(self.flows.get_mut().unwrap_or_else(PoisonError::into_inner));
         let ((), lines) = log::capture(|| {
+            for flow in flows {
+                if let Err(reason) = flow.destroy(self.port) {
+                    tracing::warn!("{}: a rule for RSS cannot be taken back: {reason}", self.what());
+                }
+            }
             if keeps_interface(devargs::driver(&self.string)) {
                 // The kernel's interface outlives the port, and net_af_packet set a flag of it.
                 // SAFETY: the port is valid; where it is not promiscuous this does nothing.

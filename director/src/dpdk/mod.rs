@@ -55,6 +55,9 @@
 //!   sends on the interface is left out, as the driver does not do so. MTU at most 1500.
 //! - `net_tap`: MTU at most 1504, queues in pairs. It raises a real-time signal in the process for every frame, so
 //!   that system calls elsewhere return `EINTR` now and then.
+//! - None of them spreads packets by one side alone (`rss` in `[[port]]`). `net_ring`, `net_null` and
+//!   `net_af_packet` have no rte_flow. `net_tap` makes tc filters of its rules, where the kernel has those; its
+//!   RSS hashes both sides whatever the rule says, and it refuses ours, which ask for Toeplitz by name.
 //! - `net_ring`: what is sent on queue n is received on queue n, by the port itself.
 //! - `net_pcap`: as many queues as files are named. `infinite_rx=1` loads the file into mbufs of the pool once per
 //!   queue, and copies each for every packet it gives.
@@ -68,6 +71,7 @@ mod device;
 mod eal;
 mod error;
 mod explain;
+mod flow;
 mod launch;
 mod log;
 mod mbuf;
@@ -86,4 +90,4 @@ pub use mbuf::{HEADROOM, Mbuf};
 pub use mempool::{MbufPool, PoolConfig};
 pub use port::{Port, PortConfig, PortLink, PortStats};
 pub use queue::{BURST, PortQueues, RxQueue, TxQueue};
-pub use rss::Rss;
+pub use rss::{Rss, Spread};

@@ -9,7 +9,7 @@ use super::eal::Eal;
 use super::error::DpdkError;
 use super::mempool::MbufPool;
 use super::queue::{RxQueue, TxQueue};
-use super::rss::Rss;
+use super::rss::{Rss, Spread};
 use super::setup::Setup;
 use super::{explain, log};
 use crate::id::PortId;
@@ -33,6 +33,9 @@ pub struct PortConfig {
     /// Receive frames for any address. Where the director speaks under the port's own address (net_af_packet,
     /// net_af_xdp) there is no need to.
     pub promiscuous: bool,
+    /// What packets are to be spread by over the receive queues. Where the driver does not spread by one side
+    /// alone, it does so by both if it can, and the log says so.
+    pub spread: Spread,
     /// NUMA node for the memory of the queues; the device's own where `None`.
     pub socket: Option<u32>,
 }
@@ -46,6 +49,7 @@ impl Default for PortConfig {
             tx_descriptors: 1024,
             mtu: 1500,
             promiscuous: true,
+            spread: Spread::Symmetric,
             socket: None,
         }
     }

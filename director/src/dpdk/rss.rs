@@ -2,15 +2,17 @@
 
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info};
 
+use super::flow::Side;
+
 /// Two bytes repeated: with such a Toeplitz key the hash is the same wherever in the header a field sits,
 /// so source-only on the way in and destination-only on the way back agree.
 const PATTERN: [u8; 2] = [0x6d, 0x5a];
 
-/// The longest key of a driver that we serve. ice and i40e take 52 bytes, mlx5 and ixgbe 40.
-const LONGEST_KEY: usize = 64;
+/// The longest key that a driver can ask for. ice and i40e take 52 bytes, mlx5 and ixgbe 40.
+const LONGEST_KEY: usize = u8::MAX as usize;
 
 /// What every driver takes that does not say how long its key is.
-const USUAL_KEY: usize = 40;
+const USUAL_KEY: u8 = 40;
 
 /// IP and, where there are ports, source and destination port too.
 const WANTED: u64 = dpdk_sys::DPDK_SYS_RSS_IPV4
@@ -24,9 +26,44 @@ const WANTED: u64 = dpdk_sys::DPDK_SYS_RSS_IPV4
     | dpdk_sys::DPDK_SYS_RSS_NONFRAG_IPV6_UDP
     | dpdk_sys::DPDK_SYS_RSS_NONFRAG_IPV6_OTHER;
 
+/// What of a packet says which receive queue it goes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spread {
+    /// Addresses and ports of both sides.
+    #[default]
+    Symmetric,
+    /// Its source: on a port that faces clients.
+    Source,
+    /// Its destination: on a port that faces real servers.
+    Destination,
+}
+
+impl Spread {
+    /// The name under which it is configured and listed.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Spread::Symmetric => "symmetric",
+            Spread::Source => "source",
+            Spread::Destination => "destination",
+        }
+    }
+
+    /// The one side that counts.
+    pub(super) fn side(self) -> Option<Side> {
+        match self {
+            Spread::Symmetric => None,
+            Spread::Source => Some(Side::Source),
+            Spread::Destination => Some(Side::Destination),
+        }
+    }
+}
+
 /// Receive side scaling as it was set on a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rss {
+    /// What is in force, whatever was wanted.
+    pub spread: Spread,
     /// DPDK's `RTE_ETH_RSS_*` bits that were asked for and that the driver offers.
     pub functions: u64,
     /// Bytes of the Toeplitz key, `6d 5a` repeated.
@@ -41,12 +78,15 @@ pub(super) fn plan(info: &rte_eth_dev_info, rx_queues: u16) -> Option<Rss> {
     if rx_queues < 2 || functions & ports == 0 {
         return None;
     }
-    let key_len = match usize::from(info.hash_key_size) {
+    Some(Rss { spread: Spread::Symmetric, functions, key_len: key_len(info) })
+}
+
+/// How long the driver wants a key.
+pub(super) fn key_len(info: &rte_eth_dev_info) -> u8 {
+    match info.hash_key_size {
         0 => USUAL_KEY,
-        len @ 1..=LONGEST_KEY => len,
-        _ => return None,
-    };
-    Some(Rss { functions, key_len: key_len as u8 })
+        len => len,
+    }
 }
 
 /// A key, which has to outlive the call that configures the device.
@@ -55,6 +95,11 @@ pub(super) struct Key([u8; LONGEST_KEY]);
 impl Key {
     pub(super) fn new() -> Self {
         Self(std::array::from_fn(|i| PATTERN[i % PATTERN.len()]))
+    }
+
+    /// Its first bytes.
+    pub(super) fn bytes(&self, len: u8) -> &[u8] {
+        &self.0[..usize::from(len)]
     }
 
     /// Enters the plan into a configuration, which then points to this key.
@@ -80,22 +125,24 @@ mod tests {
     fn nothing_where_there_is_one_queue_or_no_rss() {
         assert_eq!(plan(&info(u64::MAX, 40), 1), None);
         assert_eq!(plan(&info(0, 0), 4), None);
-        assert_eq!(plan(&info(u64::MAX, 65), 4), None);
     }
 
     #[test]
     fn takes_what_the_driver_offers() {
         let tcp = dpdk_sys::DPDK_SYS_RSS_NONFRAG_IPV4_TCP;
-        assert_eq!(plan(&info(tcp, 52), 2), Some(Rss { functions: tcp, key_len: 52 }));
-        assert_eq!(plan(&info(tcp, 0), 2), Some(Rss { functions: tcp, key_len: 40 }));
+        let rss = |key_len| Some(Rss { spread: Spread::Symmetric, functions: tcp, key_len });
+        assert_eq!(plan(&info(tcp, 52), 2), rss(52));
+        assert_eq!(plan(&info(tcp, 0), 2), rss(40));
+        assert_eq!(plan(&info(tcp, u8::MAX), 2), rss(u8::MAX));
     }
 
     #[test]
     fn the_key_repeats() {
         let mut conf = rte_eth_conf::default();
         let mut key = Key::new();
-        key.enter(Rss { functions: 1, key_len: 40 }, &mut conf);
-        assert!(key.0.chunks(2).all(|pair| pair == [0x6d, 0x5a]));
+        key.enter(Rss { spread: Spread::Symmetric, functions: 1, key_len: 40 }, &mut conf);
+        assert_eq!((key.bytes(40).len(), key.bytes(u8::MAX).len()), (40, 255));
+        assert!(key.0.chunks_exact(2).all(|pair| pair == [0x6d, 0x5a]));
         assert_eq!(conf.rxmode.mq_mode, dpdk_sys::RTE_ETH_MQ_RX_RSS);
     }
 }

@@ -7,10 +7,11 @@ use dpdk_sys::{rte_eth_conf, rte_eth_dev_info};
 
 use super::device::{Device, keeps_interface};
 use super::error::DpdkError;
-use super::explain;
+use super::flow::Wording;
 use super::port::{Port, PortConfig};
 use super::queue::{RxQueue, TxQueue};
-use super::rss::{self, Rss};
+use super::rss::{self, Rss, Spread};
+use super::{explain, flow};
 
 /// How a device is set up, as the configuration wants it and the driver allows it.
 pub(super) struct Setup<'a> {
@@ -122,6 +123,7 @@ impl<'a> Setup<'a> {
                 self.check("switching it to promiscuous mode", code)?;
             }
         }
+        let rss = self.spread_by_one_side(rss);
         // SAFETY: the port is valid. Counters of a device that EAL kept would go on.
         unsafe { dpdk_sys::rte_eth_stats_reset(port) };
         Ok(Port {
@@ -163,6 +165,37 @@ impl<'a> Setup<'a> {
         }
         self.check("configuring it", self.configure_with(&conf))?;
         Ok((None, offloads))
+    }
+
+    /// Has the driver spread by one side alone, if that is wanted and the driver can. Returns what is in force.
+    fn spread_by_one_side(&self, configured: Option<Rss>) -> Option<Rss> {
+        let wanted = self.config.spread;
+        let Some(side) = wanted.side().filter(|_| self.rx_queues > 1) else { return configured };
+        let (key, key_len) = (rss::Key::new(), rss::key_len(&self.info));
+        let queues: Vec<u16> = (0..self.rx_queues).collect();
+        let whole = Wording::Whole { key: key.bytes(key_len), queues: &queues };
+        // Without a configured RSS there is no key that a rule could leave out.
+        let wordings = [whole, Wording::AsConfigured];
+        let wordings = if configured.is_some() { &wordings[..] } else { &wordings[..1] };
+        match flow::spread(self.device.port(), side, wordings) {
+            Ok((flows, functions)) => {
+                self.device.keep(flows);
+                Some(Rss { spread: wanted, functions, key_len })
+            }
+            Err(reason) => {
+                let instead = match configured {
+                    Some(_) => Spread::Symmetric.word(),
+                    None => "none",
+                };
+                tracing::warn!(
+                    "{}: the driver does not take rss = \"{}\" ({reason}): RSS is {instead}, and lcores hand over \
+                     to each other",
+                    self.what,
+                    wanted.word()
+                );
+                configured
+            }
+        }
     }
 
     fn configure_with(&self, conf: &rte_eth_conf) -> i32 {

@@ -40,6 +40,7 @@ mirror = "dir0"
 mtu = 1400
 rx_descriptors = 512
 tx_descriptors = 256
+rss = "source"
 
 [[port]]
 device = "03:00.0"

@@ -20,6 +20,7 @@ fn whatever_can_be_left_out_has_its_default() {
         mtu: 1500,
         rx_descriptors: 1024,
         tx_descriptors: 1024,
+        rss: Rss::Symmetric,
     };
     assert_eq!(
         config,
@@ -73,6 +74,7 @@ fn every_key_reaches_the_configuration() {
     let [tap, pci] = &config.ports[..] else { panic!("two ports, not {:?}", config.ports) };
     assert_eq!(tap.mirror, Mirror::Interface("dir0".to_owned()));
     assert_eq!((tap.mtu, tap.rx_descriptors, tap.tx_descriptors), (1400, 512, 256));
+    assert_eq!((tap.rss, pci.rss), (Rss::Source, Rss::Symmetric));
     assert_eq!((pci.device.as_str(), &pci.kind), ("0000:03:00.0", &PortDevice::Pci));
     assert_eq!(pci.mirror, Mirror::None);
     let services: Vec<&Service> = config.model.services().values().map(|service| &**service).collect();
@@ -86,6 +88,15 @@ fn every_key_reaches_the_configuration() {
 }
 
 #[test]
+fn every_word_for_rss_is_known_by_its_name() {
+    for (word, rss) in
+        [("symmetric", Rss::Symmetric), ("source", Rss::Source), ("destination", Rss::Destination)]
+    {
+        assert_eq!(good(&format!("{LEAST}rss = '{word}'\n")).ports[0].rss, rss);
+    }
+}
+
+#[test]
 fn the_plan_says_what_would_be_done() {
     let expected = "\
 control socket /tmp/director.sock
@@ -95,7 +106,7 @@ further EAL arguments: --log-level=lib.eal:debug --iova-mode=va
 room for 5000 connections per lcore, 10 services and 20 servers
 timeouts tcp 60 s, tcp_fin 10 s, udp 2678400 s
 port 0 net_tap0,iface=dtap0, virtual device of net_tap, mirrored by dir0, mtu 1400, \
-512 receive and 256 transmit descriptors
+512 receive and 256 transmit descriptors, RSS by source alone if the device can
 port 1 0000:03:00.0, PCI device, without a mirror, mtu 1500, 1024 receive and 1024 transmit descriptors
 service tcp 10.99.0.1:80 scheduler wlc without real servers
 service udp 10.99.0.1:53 scheduler mh fallback hash_port
