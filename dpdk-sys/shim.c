@@ -26,6 +26,11 @@ void dpdk_sys_pktmbuf_free(struct rte_mbuf *mbuf)
 	rte_pktmbuf_free(mbuf);
 }
 
+uint32_t dpdk_sys_softrss(uint32_t *words, uint32_t count, const uint8_t *key)
+{
+	return rte_softrss(words, count, key);
+}
+
 uint16_t dpdk_sys_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
 {
 	return rte_eth_rx_burst(port, queue, mbufs, count);

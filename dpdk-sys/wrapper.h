@@ -20,6 +20,7 @@
 #include <rte_log.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
+#include <rte_thash.h>
 
 /* Where the fields are that are read and written without a call. As constants instead of a Rust struct:
  * DPDK moves fields in and out of anonymous unions between releases (24.07 dropped the markers), and
@@ -84,6 +85,7 @@ unsigned int dpdk_sys_lcore_id(void);
 uint64_t dpdk_sys_tsc(void);
 struct rte_mbuf *dpdk_sys_pktmbuf_alloc(struct rte_mempool *pool);
 void dpdk_sys_pktmbuf_free(struct rte_mbuf *mbuf);
+uint32_t dpdk_sys_softrss(uint32_t *words, uint32_t count, const uint8_t *key);
 uint16_t dpdk_sys_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 uint16_t dpdk_sys_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 

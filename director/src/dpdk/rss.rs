@@ -3,10 +3,11 @@
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info};
 
 use super::flow::Side;
+use crate::pipeline::owner::KEY_WORD;
 
 /// Two bytes repeated: with such a Toeplitz key the hash is the same wherever in the header a field sits,
 /// so source-only on the way in and destination-only on the way back agree.
-const PATTERN: [u8; 2] = [0x6d, 0x5a];
+const PATTERN: [u8; 2] = KEY_WORD.to_be_bytes();
 
 /// The longest key that a driver can ask for. ice and i40e take 52 bytes, mlx5 and ixgbe 40.
 const LONGEST_KEY: usize = u8::MAX as usize;

@@ -81,6 +81,7 @@ pub fn owner_of<A: Address>(key: &FlowKey<A>, lookup: &ServiceLookup, lcores: u8
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
     /// Toeplitz by its definition: for each set bit of the input, the 32 bits of the key that start
     /// there.
@@ -93,37 +94,109 @@ mod tests {
         hash
     }
 
-    /// The key and vectors that Microsoft publishes to verify RSS implementations.
+    /// The key that Microsoft publishes to verify RSS implementations.
+    const PUBLISHED_KEY: [u8; 40] = [
+        0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0, 0xd0,
+        0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42,
+        0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
+    ];
+
+    /// Source, destination, and the hashes published for them: with ports, and of the addresses alone.
+    const PUBLISHED: [(&str, &str, u32, u32); 8] = [
+        ("66.9.149.187:2794", "161.142.100.80:1766", 0x51cc_c178, 0x323e_8fc2),
+        ("199.92.111.2:14230", "65.69.140.83:4739", 0xc626_b0ea, 0xd718_262a),
+        ("24.19.198.95:12898", "12.22.207.184:38024", 0x5c2b_394a, 0xd2d0_a5de),
+        ("38.27.205.30:48228", "209.142.163.6:2217", 0xafc7_327f, 0x8298_9176),
+        ("153.39.163.191:44251", "202.188.127.2:1303", 0x10e8_28a2, 0x5d18_09c5),
+        ("[3ffe:2501:200:1fff::7]:2794", "[3ffe:2501:200:3::1]:1766", 0x4020_7d3d, 0x2cc1_8cd5),
+        ("[3ffe:501:8::260:97ff:fe40:efab]:14230", "[ff02::1]:4739", 0xdde5_1bbf, 0x0f0c_461c),
+        (
+            "[3ffe:1900:4545:3:200:f8ff:fe21:67cf]:44251",
+            "[fe80::200:f8ff:fe21:67cf]:38024",
+            0x02d1_feef,
+            0x4b61_e985,
+        ),
+    ];
+
+    fn octets(address: IpAddr) -> Vec<u8> {
+        match address {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        }
+    }
+
+    /// What a NIC hashes: both addresses, then both ports.
+    fn input(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+        let ports = [source.port().to_be_bytes(), destination.port().to_be_bytes()].concat();
+        [octets(source.ip()), octets(destination.ip()), ports].concat()
+    }
+
+    /// Addresses and ports of zeros: what is left of a side that is not hashed.
+    fn nobody(as_of: SocketAddr) -> SocketAddr {
+        match as_of {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        }
+    }
+
+    /// What a NIC hashes that leaves the other side out, instead of hashing zeros.
+    fn alone(side: SocketAddr) -> Vec<u8> {
+        [octets(side.ip()), side.port().to_be_bytes().to_vec()].concat()
+    }
+
+    fn folded(side: SocketAddr) -> u16 {
+        fold(side.ip(), side.port())
+    }
+
+    /// Both sides, one side in its place, and one side alone: the table gives what the definition gives.
+    fn agrees_with_the_definition(source: SocketAddr, destination: SocketAddr) {
+        let key = KEY_WORD.to_be_bytes().repeat(26);
+        let nobody = nobody(source);
+        let both = by_definition(&key, &input(source, destination));
+        assert_eq!(toeplitz(folded(source) ^ folded(destination)), both, "{source} {destination}");
+        assert_eq!(both, by_definition(&key, &input(destination, source)), "symmetric");
+        for side in [source, destination] {
+            let hash = toeplitz(folded(side));
+            assert_eq!(hash, by_definition(&key, &input(side, nobody)), "source {side}");
+            assert_eq!(hash, by_definition(&key, &input(nobody, side)), "destination {side}");
+            assert_eq!(hash, by_definition(&key, &alone(side)), "{side} alone");
+        }
+    }
+
+    fn published() -> impl Iterator<Item = (SocketAddr, SocketAddr, u32, u32)> {
+        PUBLISHED.iter().map(|(source, destination, ports, addresses)| {
+            (source.parse().unwrap(), destination.parse().unwrap(), *ports, *addresses)
+        })
+    }
+
     #[test]
     fn the_definition_gives_the_published_vectors() {
-        let key: [u8; 40] = [
-            0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0,
-            0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c,
-            0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
-        ];
-        let input = |source: [u8; 4], source_port: u16, destination: [u8; 4], destination_port: u16| {
-            let mut input = [source, destination].concat();
-            input.extend(source_port.to_be_bytes());
-            input.extend(destination_port.to_be_bytes());
-            input
-        };
-        let first = input([66, 9, 149, 187], 2794, [161, 142, 100, 80], 1766);
-        assert_eq!(by_definition(&key, &first), 0x51cc_c178);
-        assert_eq!(by_definition(&key, &first[..8]), 0x323e_8fc2);
-        let second = input([199, 92, 111, 2], 14230, [65, 69, 140, 83], 4739);
-        assert_eq!(by_definition(&key, &second), 0xc626_b0ea);
+        for (source, destination, with_ports, of_addresses) in published() {
+            let input = input(source, destination);
+            assert_eq!(by_definition(&PUBLISHED_KEY, &input), with_ports, "{source} {destination}");
+            let addresses = &input[..input.len() - 4];
+            assert_eq!(by_definition(&PUBLISHED_KEY, addresses), of_addresses, "{source} {destination}");
+        }
+    }
+
+    #[test]
+    fn the_table_is_the_definition_for_the_published_vectors() {
+        for (source, destination, ..) in published() {
+            agrees_with_the_definition(source, destination);
+        }
     }
 
     proptest! {
-        /// The table gives what the definition gives for the repeating key, wherever the fields stand.
         #[test]
-        fn the_table_is_the_definition(address: u32, port: u16) {
-            let key = KEY_WORD.to_be_bytes().repeat(26);
-            let folded = fold(IpAddr::V4(address.into()), port);
-            let as_source = [&address.to_be_bytes()[..], &[0; 4], &port.to_be_bytes(), &[0; 2]].concat();
-            let as_destination = [&[0; 4], &address.to_be_bytes()[..], &[0; 2], &port.to_be_bytes()].concat();
-            prop_assert_eq!(toeplitz(folded), by_definition(&key, &as_source));
-            prop_assert_eq!(toeplitz(folded), by_definition(&key, &as_destination));
+        fn the_table_is_the_definition_for_ipv4(source: (u32, u16), destination: (u32, u16)) {
+            let address = |(bits, port)| (Ipv4Addr::from_bits(bits), port).into();
+            agrees_with_the_definition(address(source), address(destination));
+        }
+
+        #[test]
+        fn the_table_is_the_definition_for_ipv6(source: (u128, u16), destination: (u128, u16)) {
+            let address = |(bits, port)| (Ipv6Addr::from_bits(bits), port).into();
+            agrees_with_the_definition(address(source), address(destination));
         }
     }
 
