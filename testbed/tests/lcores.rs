@@ -70,10 +70,13 @@ fn a_large_file_comes_intact_while_connections_are_held() -> Result<()> {
         lab.download("http://10.99.0.1/large")?;
     }
     hold::all_lived(&held.finish(), 5)?;
-    let lcores = director.ctl().stats()?.lcores;
-    let given: u64 = lcores.iter().map(|lcore| lcore.handed_over).sum();
-    let taken: u64 = lcores.iter().map(|lcore| lcore.taken_over).sum();
-    ensure!(given == taken, "{given} packets were handed over and {taken} taken over: {lcores:#?}");
+    let stats = director.ctl().stats()?;
+    let given: u64 = stats.lcores.iter().map(|lcore| lcore.handed_over).sum();
+    let taken: u64 = stats.lcores.iter().map(|lcore| lcore.taken_over).sum();
+    ensure!(given == taken, "{given} packets were handed over and {taken} taken over: {stats:#?}");
+    let strays: u64 = stats.ports.iter().flat_map(|port| &port.wrong_lcore).sum();
+    let named: u64 = stats.lcores.iter().filter_map(|lcore| lcore.reasons.get("other_lcore")).sum();
+    ensure!(strays == named, "{strays} packets at the wrong lcore by queues, {named} by reasons: {stats:#?}");
     director.ctl().conserved()?;
     director.stop()?;
     Ok(())
