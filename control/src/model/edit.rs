@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use super::{ForwardingMethod, RealServer, Scheduler, SchedulerFlags, ServiceKey, Weight};
 
-/// One change of the model, made whole or not at all by [`Model::apply`](super::Model::apply).
+/// One change of the model, made whole or not at all: tried by [`Model::change`](super::Model::change), made by
+/// [`Model::make`](super::Model::make).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
     /// Adds a virtual service without real servers.

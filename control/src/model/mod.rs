@@ -10,7 +10,7 @@ mod validate;
 
 pub use edit::Edit;
 pub use error::{AddressFault, EditError, Limited};
-pub use model::{Limits, Model};
+pub use model::{Change, Limits, Model};
 pub use service::{
     ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Timeouts, Weight,
 };

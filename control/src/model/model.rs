@@ -1,7 +1,6 @@
 //! The model: every virtual service, and the one way to change them.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -25,11 +24,22 @@ impl Default for Limits {
 
 /// Every virtual service with its real servers, all of them valid.
 ///
-/// A model never changes: [`Model::apply`] makes another one. A service that an edit leaves as it is keeps its
-/// `Arc`, so that the data plane sees by `Arc::ptr_eq` which services it must compile anew.
+/// An edit is first tried ([`Model::change`]), then made ([`Model::make`]). A service that it leaves as it is keeps
+/// its `Arc`, so that the data plane sees by `Arc::ptr_eq` which services it must compile anew.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Model {
     services: BTreeMap<ServiceKey, Arc<Service>>,
+    /// Real servers of all services together, so that nobody has to count them at each edit.
+    servers: usize,
+}
+
+/// What an edit makes of its virtual service. Every other service stays as it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// What names the service.
+    pub key: ServiceKey,
+    /// The service from now on; `None` where it is deleted.
+    pub service: Option<Arc<Service>>,
 }
 
 impl Model {
@@ -39,13 +49,12 @@ impl Model {
     /// The first rule that they break, each by itself or all together.
     pub fn new(services: impl IntoIterator<Item = Service>, limits: &Limits) -> Result<Model, EditError> {
         let mut model = Model::default();
-        let mut servers = 0;
         for service in services {
             check(&service)?;
-            servers += service.servers.len();
             room_for(Limited::Services, model.services.len() + 1, limits.services)?;
-            room_for(Limited::Servers, servers, limits.servers)?;
-            model.insert(service)?;
+            room_for(Limited::Servers, model.servers + service.servers.len(), limits.servers)?;
+            model.is_free(service.key)?;
+            model.make(Change { key: service.key, service: Some(Arc::new(service)) });
         }
         Ok(model)
     }
@@ -57,23 +66,34 @@ impl Model {
 
     /// How many real servers all virtual services have together.
     pub fn server_count(&self) -> usize {
-        self.services.values().map(|service| service.servers.len()).sum()
+        self.servers
     }
 
-    /// The model after one edit. This one stays as it is.
+    /// The model after one edit. This one stays as it is, at the cost of a copy of the whole map.
     ///
     /// # Errors
     /// The rule that the edit would break.
     pub fn apply(&self, edit: &Edit, limits: &Limits) -> Result<Model, EditError> {
+        let change = self.change(edit, limits)?;
         let mut next = self.clone();
+        next.make(change);
+        Ok(next)
+    }
+
+    /// What an edit would change. Looks at its service alone, however many others there are.
+    ///
+    /// # Errors
+    /// The rule that the edit would break.
+    pub fn change(&self, edit: &Edit, limits: &Limits) -> Result<Change, EditError> {
         match *edit {
             Edit::AddService { key, scheduler, flags } => {
                 let service = Service { key, scheduler, flags, servers: Vec::new() };
                 check(&service)?;
-                next.insert(service)?;
-                room_for(Limited::Services, next.services.len(), limits.services)?;
+                self.is_free(key)?;
+                room_for(Limited::Services, self.services.len() + 1, limits.services)?;
+                Ok(Change { key, service: Some(Arc::new(service)) })
             }
-            Edit::EditService { key, scheduler, flags } => next.change(key, |service| {
+            Edit::EditService { key, scheduler, flags } => self.changed(key, |service| {
                 if let Some(scheduler) = scheduler {
                     service.scheduler = scheduler;
                     if !has_flags(scheduler) {
@@ -84,57 +104,64 @@ impl Model {
                     service.flags = flags;
                 }
                 Ok(())
-            })?,
+            }),
             Edit::DeleteService { key } => {
-                next.services.remove(&key).ok_or(EditError::NoSuchService { service: key })?;
+                self.get(key)?;
+                Ok(Change { key, service: None })
             }
             Edit::AddServer { service, server } => {
-                next.change(service, |service| {
+                let change = self.changed(service, |service| {
                     service.servers.push(server);
                     Ok(())
                 })?;
-                room_for(Limited::Servers, next.server_count(), limits.servers)?;
+                room_for(Limited::Servers, self.servers + 1, limits.servers)?;
+                Ok(change)
             }
-            Edit::EditServer { service, address, weight, method } => next.change(service, |service| {
+            Edit::EditServer { service, address, weight, method } => self.changed(service, |service| {
                 let index = position(service, address)?;
                 let server = &mut service.servers[index];
                 server.weight = weight.unwrap_or(server.weight);
                 server.method = method.unwrap_or(server.method);
                 Ok(())
-            })?,
-            Edit::DeleteServer { service, address } => next.change(service, |service| {
+            }),
+            Edit::DeleteServer { service, address } => self.changed(service, |service| {
                 let index = position(service, address)?;
                 service.servers.remove(index);
                 Ok(())
-            })?,
-        }
-        Ok(next)
-    }
-
-    fn insert(&mut self, service: Service) -> Result<(), EditError> {
-        match self.services.entry(service.key) {
-            Entry::Occupied(_) => Err(EditError::ServiceExists { service: service.key }),
-            Entry::Vacant(entry) => {
-                entry.insert(Arc::new(service));
-                Ok(())
-            }
+            }),
         }
     }
 
-    /// Puts a changed copy in the place of a service, unless the change changes nothing.
-    fn change(
-        &mut self,
+    /// Makes a change that [`Model::change`] of this model found good.
+    pub fn make(&mut self, Change { key, service }: Change) {
+        self.servers += service.as_ref().map_or(0, |service| service.servers.len());
+        let before = match service {
+            Some(service) => self.services.insert(key, service),
+            None => self.services.remove(&key),
+        };
+        self.servers -= before.map_or(0, |service| service.servers.len());
+    }
+
+    fn get(&self, key: ServiceKey) -> Result<&Arc<Service>, EditError> {
+        self.services.get(&key).ok_or(EditError::NoSuchService { service: key })
+    }
+
+    fn is_free(&self, key: ServiceKey) -> Result<(), EditError> {
+        if self.services.contains_key(&key) { Err(EditError::ServiceExists { service: key }) } else { Ok(()) }
+    }
+
+    /// A changed copy of a service, or the service itself where the change changes nothing.
+    fn changed(
+        &self,
         key: ServiceKey,
         how: impl FnOnce(&mut Service) -> Result<(), EditError>,
-    ) -> Result<(), EditError> {
-        let slot = self.services.get_mut(&key).ok_or(EditError::NoSuchService { service: key })?;
-        let mut service = Service::clone(slot);
+    ) -> Result<Change, EditError> {
+        let before = self.get(key)?;
+        let mut service = Service::clone(before);
         how(&mut service)?;
         check(&service)?;
-        if service != **slot {
-            *slot = Arc::new(service);
-        }
-        Ok(())
+        let service = if service == **before { before.clone() } else { Arc::new(service) };
+        Ok(Change { key, service: Some(service) })
     }
 }
 

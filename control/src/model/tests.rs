@@ -235,6 +235,7 @@ proptest! {
             // The next model keeps every rule: made from nothing it is the same.
             let services = next.services().values().map(|service| Service::clone(service));
             prop_assert_eq!(Model::new(services, &limits), Ok(next.clone()));
+            prop_assert_eq!(next.server_count(), next.services().values().map(|s| s.servers.len()).sum::<usize>());
             model = next;
         }
     }

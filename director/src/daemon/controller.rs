@@ -18,7 +18,7 @@ use crate::kernel::netlink::Netlink;
 use crate::kernel::slow_path::SlowPathCounters;
 use crate::lcore::query::{Query, QueryBox};
 use crate::nexthop::{Hop, KernelView, Neighbour, NextHops, PortLink};
-use crate::service::{Compiler, Exhausted, Input, PortInfo, Publisher};
+use crate::service::{Compiler, Exhausted, Input, PortInfo, Publisher, Services};
 use crate::stats::Fleet;
 
 /// How long a new real server's next hop may take to be found before the change takes effect without.
@@ -50,6 +50,8 @@ pub(super) struct State {
     pub(super) compiler: Compiler,
     publisher: Publisher,
     guard: Option<IngressGuard>,
+    /// The guard refused; it is asked again with the next snapshot.
+    guard_is_behind: bool,
     /// The kernel's view and the next hops made from it.
     hops: (Arc<KernelView>, Arc<NextHops>),
 }
@@ -68,6 +70,7 @@ impl Controller {
                 compiler,
                 publisher,
                 guard,
+                guard_is_behind: false,
                 hops: Default::default(),
             }),
             queries: tokio::sync::Mutex::new(queries),
@@ -91,7 +94,7 @@ impl Controller {
     pub(super) fn publish_first(&self) -> Result<(), StartError> {
         let mut state = self.state();
         let model = state.model.clone();
-        Ok(self.publish(&mut state, model)?)
+        Ok(self.publish(&mut state, Services::All(model.services()))?)
     }
 
     /// Once lcores run: finds the next hops of real servers, so that the first clients need not wait.
@@ -104,8 +107,7 @@ impl Controller {
     /// The kernel's view has changed.
     pub(super) fn kernel_changed(&self) {
         let mut state = self.state();
-        let model = state.model.clone();
-        if let Err(error) = self.publish(&mut state, model) {
+        if let Err(error) = self.publish(&mut state, Services::Edited(&[])) {
             tracing::warn!(%error, "the kernel's news wait");
         }
     }
@@ -174,42 +176,51 @@ impl Controller {
         state.hops.1.clone()
     }
 
-    /// Makes `model` what runs.
-    fn publish(&self, state: &mut State, model: Model) -> Result<(), Exhausted> {
+    /// Makes these services what runs, by the kernel's latest view. Costs what changes, not what there
+    /// is.
+    fn publish(&self, state: &mut State, services: Services<'_>) -> Result<(), Exhausted> {
         let hops = self.refresh_hops(state);
         let ports = self.ports.iter().map(|open| {
             let of_interface = open.link.and_then(|link| hops.mac_of(link.link));
             PortInfo { mac: of_interface.unwrap_or_else(|| open.port.mac()) }
         });
         let input = Input {
-            services: model.services(),
+            services,
             ports: ports.collect(),
             hops: hops.clone(),
             timeouts: self.timeouts,
             quiescent: state.publisher.quiescent(),
         };
         let snapshot = state.compiler.compile(input)?;
-        // The kernel is kept from answering before lcores begin to, and only then.
+        if let Services::Edited(changes) = services {
+            changes.iter().for_each(|change| state.model.make(change.clone()));
+        }
+        // The kernel is kept from answering before lcores begin to, and only then. What the guard goes by
+        // is what the lookup is made from.
+        let new_endpoints = !Arc::ptr_eq(&snapshot.lookup, &state.publisher.current().lookup);
         if let Some(guard) = &mut state.guard
-            && let Err(error) = guard.update(model.services().values().map(Arc::as_ref))
+            && (new_endpoints || state.guard_is_behind)
         {
-            tracing::error!(%error, "the kernel may answer for virtual services");
+            let updated = guard.update(state.model.services().values().map(Arc::as_ref));
+            state.guard_is_behind = updated.is_err();
+            if let Err(error) = updated {
+                tracing::error!(%error, "the kernel may answer for virtual services");
+            }
         }
         state.publisher.publish(snapshot);
-        state.model = model;
         Ok(())
     }
 
     async fn edit(&self, edit: Edit) -> Result<Reply, Refusal> {
         // A bad change is refused at once. A good one is tried again below, since others may have come
         // between while its next hop was looked for.
-        self.state().model.apply(&edit, &self.limits).map_err(refuse)?;
+        self.state().model.change(&edit, &self.limits).map_err(refuse)?;
         if let Edit::AddServer { server, .. } = &edit {
             self.find_next_hops(&[server.address.ip()]).await;
         }
         let mut state = self.state();
-        let model = state.model.apply(&edit, &self.limits).map_err(refuse)?;
-        self.publish(&mut state, model).map_err(|error| {
+        let change = state.model.change(&edit, &self.limits).map_err(refuse)?;
+        self.publish(&mut state, Services::Edited(&[change])).map_err(|error| {
             Refusal::new(
                 "too-many-removed-servers",
                 error.to_string(),

@@ -1,13 +1,17 @@
 //! From what the operator said and what the kernel knows to a [`Snapshot`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use control::model::{self, ForwardingMethod, ServiceKey, Timeouts};
+use control::model::{self, Change, ForwardingMethod, ServiceKey, Timeouts};
 
 use super::registry::Registry;
-use super::{PortInfo, RealServer, ServerId, ServiceId, ServiceLookup, Snapshot, VirtualService};
+use super::{
+    PortInfo, RealServer, ServerId, ServerTable, ServiceId, ServiceLookup, ServiceTable, Snapshot,
+    VirtualService,
+};
 use crate::connection::{TimeoutTable, protocol_number};
 use crate::nexthop::{Hop, NextHops};
 use crate::scheduler::{Candidate, Load, Scheduler};
@@ -27,11 +31,22 @@ pub struct Exhausted {
     pub limit: usize,
 }
 
+/// The virtual services of a snapshot.
+#[derive(Clone, Copy, Debug)]
+pub enum Services<'a> {
+    /// These are all. Each is compared with what was compiled before, so the cost is that of all.
+    All(&'a BTreeMap<ServiceKey, Arc<model::Service>>),
+    /// Those of the last snapshot but for these changes, at most one for each service. The cost is that
+    /// of the services that change.
+    Edited(&'a [Change]),
+}
+
 /// What a snapshot is made from.
 pub struct Input<'a> {
     /// Virtual services.
-    pub services: &'a BTreeMap<ServiceKey, Arc<model::Service>>,
-    /// Next hops.
+    pub services: Services<'a>,
+    /// Next hops. Where they are not the allocation of the last snapshot's, every real server's is
+    /// looked up.
     pub hops: Arc<NextHops>,
     /// Ports by number.
     pub ports: Vec<PortInfo>,
@@ -41,15 +56,22 @@ pub struct Input<'a> {
     pub quiescent: u64,
 }
 
+/// How many departed real servers a compilation asks whether they still have connections, unless it
+/// runs out of numbers. Many may have left and their connections live for long; each snapshot shall
+/// not pay for all of them.
+const RELEASE_BUDGET: usize = 256;
+
 /// Makes snapshots, remembering what must stay the same from one to the next: numbers, scheduler
-/// state, counters.
+/// state, counters. Everything that snapshots share is kept here as it was last.
 pub struct Compiler {
     services: Registry<ServiceKey>,
     servers: Registry<ServerKey>,
     server_limit: usize,
     version: u64,
-    compiled: Vec<Option<Arc<VirtualService>>>,
+    compiled: ServiceTable,
+    server_table: ServerTable,
     lookup: Arc<ServiceLookup>,
+    hops: Arc<NextHops>,
     fleet: Fleet,
     /// What a number's counters showed when it was given to its real server.
     baselines: HashMap<u32, ServerTotals>,
@@ -66,8 +88,10 @@ impl Compiler {
             servers: Registry::new(servers),
             server_limit: servers,
             version: 1,
-            compiled: Vec::new(),
+            compiled: ServiceTable::default(),
+            server_table: ServerTable::default(),
             lookup: Arc::default(),
+            hops: Arc::default(),
             fleet,
             baselines: HashMap::new(),
             forgotten: HashMap::new(),
@@ -79,8 +103,8 @@ impl Compiler {
         Snapshot {
             version,
             lookup: Arc::default(),
-            services: Vec::new(),
-            servers: Vec::new(),
+            services: ServiceTable::default(),
+            servers: ServerTable::default(),
             ports: Vec::new(),
             hops: Arc::default(),
             timeouts: TimeoutTable::new(&Timeouts::default()),
@@ -92,54 +116,95 @@ impl Compiler {
     /// # Errors
     /// [`Exhausted`]; nothing that runs is changed by that.
     pub fn compile(&mut self, input: Input<'_>) -> Result<Snapshot, Exhausted> {
-        let version = self.version + 1;
-        let present = |(key, address): &ServerKey| {
-            input.services.get(key).is_some_and(|s| s.servers.iter().any(|server| server.address == *address))
+        let all;
+        let changes = match input.services {
+            Services::Edited(changes) => changes,
+            Services::All(services) => {
+                all = self.changes_to(services);
+                &all
+            }
         };
-        self.servers.depart(version, present);
-        self.services.depart(version, |key| input.services.contains_key(key));
-        self.release(input.quiescent);
-
-        let mut compiled: Vec<Option<Arc<VirtualService>>> = Vec::new();
-        let mut same_services = true;
-        for service in input.services.values() {
-            let (id, is_new) =
-                self.services.take(service.key).ok_or(Exhausted { limit: self.server_limit })?;
-            if is_new {
-                self.forgotten.remove(&service.key);
+        self.release(input.quiescent, RELEASE_BUDGET);
+        if !self.has_room(changes) {
+            self.release(input.quiescent, usize::MAX);
+            if !self.has_room(changes) {
+                return Err(Exhausted { limit: self.server_limit });
             }
-            let at = id as usize;
-            if compiled.len() <= at {
-                compiled.resize(at + 1, None);
-            }
-            let previous = self.compiled.get(at).and_then(Option::as_ref).filter(|_| !is_new);
-            let built = match previous {
-                // Not edited: its scheduler goes on as it is.
-                Some(previous) if Arc::ptr_eq(&previous.model, service) => previous.clone(),
-                previous => {
-                    same_services = false;
-                    let previous = previous.cloned();
-                    Arc::new(self.build_service(ServiceId(id), service, previous.as_deref())?)
-                }
-            };
-            compiled[at] = Some(built);
         }
-        same_services &= compiled.iter().flatten().count() == self.compiled.iter().flatten().count();
-        if !same_services {
-            self.lookup = Arc::new(build_lookup(&compiled));
+        self.version += 1;
+        if !Arc::ptr_eq(&input.hops, &self.hops) {
+            self.hops = input.hops;
+            self.look_up_hops();
         }
-        let servers = self.build_servers(&compiled, &input.hops);
-        self.compiled = compiled;
-        self.version = version;
+        let mut same_endpoints = true;
+        for change in changes {
+            same_endpoints &= self.make(change);
+        }
+        if !same_endpoints {
+            self.lookup = Arc::new(build_lookup(&self.compiled));
+        }
         Ok(Snapshot {
-            version,
+            version: self.version,
             lookup: self.lookup.clone(),
             services: self.compiled.clone(),
-            servers,
+            servers: self.server_table.clone(),
             ports: input.ports,
-            hops: input.hops,
+            hops: self.hops.clone(),
             timeouts: TimeoutTable::new(&input.timeouts),
         })
+    }
+
+    /// What makes the services compiled last into `services`.
+    fn changes_to(&self, services: &BTreeMap<ServiceKey, Arc<model::Service>>) -> Vec<Change> {
+        let deleted = self.compiled().map(|s| s.model.key).filter(|key| !services.contains_key(key));
+        let deleted = deleted.map(|key| Change { key, service: None });
+        let edited = services.values().filter(|service| {
+            let before = self.services.get(&service.key).and_then(|id| self.compiled.get(id as usize));
+            !before.is_some_and(|before| Arc::ptr_eq(&before.model, service))
+        });
+        deleted.chain(edited.map(|s| Change { key: s.key, service: Some(s.clone()) })).collect()
+    }
+
+    /// Whether there are numbers for all that these changes add.
+    fn has_room(&self, changes: &[Change]) -> bool {
+        let wanted = || changes.iter().filter_map(|change| change.service.as_ref());
+        let new_services = wanted().filter(|service| self.services.get(&service.key).is_none()).count();
+        // Mostly there are numbers even if every real server were new.
+        new_services <= self.services.room()
+            && (wanted().map(|service| service.servers.len()).sum::<usize>() <= self.servers.room() || {
+                let keys = wanted().flat_map(|s| s.servers.iter().map(|server| (s.key, server.address)));
+                keys.filter(|key| self.servers.get(key).is_none()).count() <= self.servers.room()
+            })
+    }
+
+    /// Makes a change, for which there are numbers. True when all endpoints that [`ServiceLookup`]
+    /// knows stay as they are.
+    fn make(&mut self, change: &Change) -> bool {
+        let number = self.services.get(&change.key);
+        let previous = number.and_then(|number| self.compiled.get(number as usize)).cloned();
+        match (&change.service, previous) {
+            // Not edited: its scheduler goes on as it is.
+            (Some(service), Some(previous)) if Arc::ptr_eq(&previous.model, service) => true,
+            (Some(service), previous) => {
+                let (number, is_new) = self.services.take(service.key);
+                if is_new {
+                    self.forgotten.remove(&service.key);
+                }
+                let built = self.build_service(ServiceId(number), service, previous.as_deref());
+                self.compiled.set(number as usize, Some(Arc::new(built)));
+                let Some(previous) = previous else { return false };
+                self.depart_all_but(&previous, service);
+                nat_servers(&previous.model).eq(nat_servers(service))
+            }
+            (None, Some(previous)) => {
+                let ServiceId(number) = previous.id;
+                self.services.depart(number, self.version);
+                self.compiled.set(number as usize, None);
+                previous.candidates.iter().for_each(|candidate| self.depart(candidate));
+                false
+            }
+            (None, None) => true,
+        }
     }
 
     fn build_service(
@@ -147,21 +212,19 @@ impl Compiler {
         id: ServiceId,
         service: &Arc<model::Service>,
         previous: Option<&VirtualService>,
-    ) -> Result<VirtualService, Exhausted> {
+    ) -> VirtualService {
         let mut candidates = Vec::with_capacity(service.servers.len());
+        // Looked at only where a weight is 0.
+        let last_weights: LazyCell<HashMap<ServerId, u16>, _> = LazyCell::new(|| {
+            let before = previous.into_iter().flat_map(|previous| &previous.candidates);
+            before.map(|candidate| (candidate.server, candidate.last_weight)).collect()
+        });
         // IPVS puts a new real server at the head of its list.
         for server in service.servers.iter().rev() {
-            let key = (service.key, server.address);
-            let (number, is_new) = self.servers.take(key).ok_or(Exhausted { limit: self.server_limit })?;
-            let number = ServerId(number);
-            if is_new {
-                self.baselines.insert(number.0, self.fleet.totals(number));
-            }
-            let last_weight = if server.weight.0 > 0 {
-                server.weight.0
-            } else {
-                let before = previous.and_then(|p| p.candidates.iter().find(|c| c.server == number));
-                before.map_or(0, |c| c.last_weight)
+            let number = self.place_server(service.key, server);
+            let last_weight = match server.weight.0 {
+                0 => last_weights.get(&number).copied().unwrap_or_default(),
+                weight => weight,
             };
             candidates.push(Candidate {
                 server: number,
@@ -172,61 +235,93 @@ impl Compiler {
         }
         let going_on = previous.map(|p| (&p.scheduler, &p.candidates[..]));
         let scheduler = Scheduler::build(service.scheduler, service.flags, &candidates, going_on);
-        Ok(VirtualService { id, model: service.clone(), candidates, scheduler })
+        VirtualService { id, model: service.clone(), candidates, scheduler }
     }
 
-    fn build_servers(
-        &self,
-        compiled: &[Option<Arc<VirtualService>>],
-        hops: &NextHops,
-    ) -> Vec<Option<RealServer>> {
-        let mut servers: Vec<Option<RealServer>> = vec![None; self.servers.len()];
-        for (number, (_, address), _) in self.servers.iter() {
-            // Departed, unless found below.
-            servers[number as usize] = Some(RealServer {
-                address: address.ip(),
-                port: address.port(),
-                method: ForwardingMethod::Dr,
-                present: false,
-                hop: Hop::NoRoute,
-                tunnel_source: Ipv4Addr::UNSPECIFIED,
-            });
+    /// Gives a real server a number and its place in the table.
+    fn place_server(&mut self, service: ServiceKey, server: &model::RealServer) -> ServerId {
+        let (number, is_new) = self.servers.take((service, server.address));
+        let id = ServerId(number);
+        if is_new {
+            self.baselines.insert(number, self.fleet.totals(id));
         }
-        for service in compiled.iter().flatten() {
-            for (candidate, server) in service.candidates.iter().zip(service.model.servers.iter().rev()) {
-                let ip = server.address.ip();
-                let tunnel_source = match ip {
-                    IpAddr::V4(v4) => hops.source_toward_v4(v4),
-                    IpAddr::V6(_) => None,
-                };
-                servers[candidate.server.0 as usize] = Some(RealServer {
-                    address: ip,
+        let before = self.server_table.get(number as usize);
+        // Of an edited service most are as they were.
+        if !before.is_some_and(|before| before.present && before.method == server.method) {
+            let entry = with_hop(
+                RealServer {
+                    address: server.address.ip(),
                     port: server.address.port(),
                     method: server.method,
                     present: true,
-                    hop: hops.toward(ip),
-                    tunnel_source: tunnel_source.unwrap_or(Ipv4Addr::UNSPECIFIED),
-                });
-            }
+                    hop: Hop::NoRoute,
+                    tunnel_source: Ipv4Addr::UNSPECIFIED,
+                },
+                &self.hops,
+            );
+            self.server_table.set(number as usize, Some(entry));
         }
-        servers
+        id
     }
 
-    fn release(&mut self, quiescent: u64) {
-        let (fleet, baselines, forgotten) = (&self.fleet, &mut self.baselines, &mut self.forgotten);
-        self.servers.release(
+    /// Notes which real servers a service has no longer.
+    fn depart_all_but(&mut self, previous: &VirtualService, service: &model::Service) {
+        let addresses = || service.servers.iter().rev().map(|server| server.address);
+        // Other weights, another scheduler: mostly nobody leaves.
+        if previous.candidates.iter().map(|candidate| candidate.address).eq(addresses()) {
+            return;
+        }
+        let stay: HashSet<SocketAddr> = addresses().collect();
+        let gone = previous.candidates.iter().filter(|candidate| !stay.contains(&candidate.address));
+        gone.for_each(|candidate| self.depart(candidate));
+    }
+
+    fn depart(&mut self, candidate: &Candidate) {
+        let ServerId(number) = candidate.server;
+        self.servers.depart(number, self.version);
+        let entry = RealServer {
+            address: candidate.address.ip(),
+            port: candidate.address.port(),
+            method: ForwardingMethod::Dr,
+            present: false,
+            hop: Hop::NoRoute,
+            tunnel_source: Ipv4Addr::UNSPECIFIED,
+        };
+        self.server_table.set(number as usize, Some(entry));
+    }
+
+    /// The next hop of every real server, by new ones. Where it is the one of before, nothing is copied.
+    fn look_up_hops(&mut self) {
+        let entries = self.server_table.iter().filter(|(_, entry)| entry.present);
+        let entries = entries.map(|(at, entry)| (at, with_hop(*entry, &self.hops), entry));
+        let other: Vec<_> =
+            entries.filter(|(_, new, old)| new != *old).map(|(at, new, _)| (at, new)).collect();
+        for (at, entry) in other {
+            self.server_table.set(at, Some(entry));
+        }
+    }
+
+    fn release(&mut self, quiescent: u64, budget: usize) {
+        let Compiler { services, servers, server_table, fleet, baselines, forgotten, .. } = self;
+        servers.release(
             quiescent,
+            budget,
             |number| fleet.connections(ServerId(number)) == (0, 0),
             |number, (service, _)| {
+                server_table.set(number as usize, None);
                 let baseline = baselines.remove(&number).unwrap_or_default();
-                let sum = forgotten.entry(service).or_default();
-                *sum = sum.plus(fleet.totals(ServerId(number)).since(baseline));
+                // Nobody asks what was counted for a service that is forgotten itself.
+                if services.get(&service).is_some() {
+                    let sum = forgotten.entry(service).or_default();
+                    *sum = sum.plus(fleet.totals(ServerId(number)).since(baseline));
+                }
             },
         );
         // Connections name their service, but only to be shown: its number may go as soon as no lcore
         // can create a connection for it.
-        self.services.release(
+        services.release(
             quiescent,
+            budget,
             |_| true,
             |_, key| {
                 forgotten.remove(&key);
@@ -244,7 +339,7 @@ impl Compiler {
     /// included.
     pub fn service_totals(&self) -> HashMap<ServiceKey, ServerTotals> {
         let mut totals = self.forgotten.clone();
-        for (number, (service, _), _) in self.servers.iter() {
+        for (number, (service, _)) in self.servers.iter() {
             let sum = totals.entry(*service).or_default();
             *sum = sum.plus(self.server_totals(ServerId(number)));
         }
@@ -258,12 +353,31 @@ impl Compiler {
 
     /// The virtual services as compiled last.
     pub fn compiled(&self) -> impl Iterator<Item = &VirtualService> {
-        self.compiled.iter().flatten().map(Arc::as_ref)
+        self.compiled.iter().map(|(_, service)| service.as_ref())
     }
 }
 
-fn build_lookup(compiled: &[Option<Arc<VirtualService>>]) -> ServiceLookup {
-    let services = || compiled.iter().flatten();
+/// A real server with the next hop toward it.
+fn with_hop(server: RealServer, hops: &NextHops) -> RealServer {
+    let tunnel_source = match server.address {
+        IpAddr::V4(v4) => hops.source_toward_v4(v4),
+        IpAddr::V6(_) => None,
+    };
+    RealServer {
+        hop: hops.toward(server.address),
+        tunnel_source: tunnel_source.unwrap_or(Ipv4Addr::UNSPECIFIED),
+        ..server
+    }
+}
+
+/// Where replies of a service's NAT real servers come from.
+fn nat_servers(service: &model::Service) -> impl Iterator<Item = SocketAddr> {
+    let nat = service.servers.iter().filter(|server| server.method == ForwardingMethod::Nat);
+    nat.map(|server| server.address)
+}
+
+fn build_lookup(compiled: &ServiceTable) -> ServiceLookup {
+    let services = || compiled.iter().map(|(_, service)| service);
     ServiceLookup::build(
         services().map(|s| {
             let ServiceKey { protocol, address } = s.model.key;
@@ -271,8 +385,143 @@ fn build_lookup(compiled: &[Option<Arc<VirtualService>>]) -> ServiceLookup {
         }),
         services().flat_map(|s| {
             let protocol = protocol_number(s.model.key.protocol);
-            let nat = s.model.servers.iter().filter(|server| server.method == ForwardingMethod::Nat);
-            nat.map(move |server| (server.address.ip(), server.address.port(), protocol))
+            nat_servers(&s.model).map(move |address| (address.ip(), address.port(), protocol))
         }),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::Publisher;
+    use crate::stats::LcoreCounters;
+    use control::model::{Edit, Limits, Model, Protocol, SchedulerFlags, Weight};
+
+    const SERVICES: u32 = 200;
+    const SERVERS: u32 = 5;
+
+    fn key(n: u32) -> ServiceKey {
+        ServiceKey { protocol: Protocol::Udp, address: (Ipv4Addr::from(0x0a63_0000 + n), 53).into() }
+    }
+
+    fn server(service: u32, n: u32) -> model::RealServer {
+        let address = (Ipv4Addr::from(0x0a80_0000 + service * 100 + n), 53).into();
+        model::RealServer { address, method: ForwardingMethod::Nat, weight: Weight(1) }
+    }
+
+    fn many() -> Model {
+        let services = (0..SERVICES).map(|n| model::Service {
+            key: key(n),
+            scheduler: model::Scheduler::Wlc,
+            flags: SchedulerFlags::default(),
+            servers: (0..SERVERS).map(|at| server(n, at)).collect(),
+        });
+        Model::new(services, &Limits::default()).unwrap()
+    }
+
+    struct Bench {
+        model: Model,
+        compiler: Compiler,
+        hops: Arc<NextHops>,
+    }
+
+    impl Bench {
+        fn compile(&mut self, services: Services<'_>, quiescent: u64) -> Result<Snapshot, Exhausted> {
+            let (hops, timeouts) = (self.hops.clone(), Timeouts::default());
+            self.compiler.compile(Input { services, hops, ports: Vec::new(), timeouts, quiescent })
+        }
+
+        fn edit(&mut self, edit: Edit, quiescent: u64) -> Result<Snapshot, Exhausted> {
+            let change = self.model.change(&edit, &Limits::default()).unwrap();
+            let snapshot = self.compile(Services::Edited(std::slice::from_ref(&change)), quiescent)?;
+            self.model.make(change);
+            Ok(snapshot)
+        }
+    }
+
+    /// All compiled, with room for so many more real servers.
+    fn bench(spare: u32) -> (Bench, Snapshot) {
+        let numbers = (SERVICES * SERVERS + spare) as usize;
+        let fleet = Fleet::new(vec![Arc::new(LcoreCounters::new(numbers))]);
+        let compiler = Compiler::new(SERVICES as usize + 1, numbers, fleet);
+        let mut bench = Bench { model: many(), compiler, hops: Arc::default() };
+        let model = bench.model.clone();
+        let snapshot = bench.compile(Services::All(model.services()), 1).unwrap();
+        (bench, snapshot)
+    }
+
+    fn weight(n: u32, at: u32, weight: u16) -> Edit {
+        let address = server(n, at).address;
+        Edit::EditServer { service: key(n), address, weight: Some(Weight(weight)), method: None }
+    }
+
+    #[test]
+    fn another_weight_shares_all_but_its_service() {
+        let (mut bench, before) = bench(0);
+        let after = bench.edit(weight(150, 2, 7), 1).unwrap();
+        assert!(after.servers.is_same(&before.servers));
+        assert!(Arc::ptr_eq(&after.lookup, &before.lookup));
+        assert!(Arc::ptr_eq(&after.hops, &before.hops));
+        let ServiceId(edited) = bench.compiler.compiled().find(|s| s.model.key == key(150)).unwrap().id;
+        assert_eq!(after.services.differing(&before.services).len(), 1);
+        for ((at, new), (_, old)) in after.services.iter().zip(before.services.iter()) {
+            assert_eq!(Arc::ptr_eq(new, old), at != edited as usize);
+        }
+        // Nothing was edited.
+        let again = bench.edit(weight(150, 2, 7), 1).unwrap();
+        assert!(again.services.is_same(&after.services));
+        // The same when the compiler has to find out for itself.
+        let model = bench.model.clone();
+        let again = bench.compile(Services::All(model.services()), 1).unwrap();
+        assert!(again.services.is_same(&after.services) && again.servers.is_same(&after.servers));
+    }
+
+    #[test]
+    fn a_real_server_that_comes_or_goes_copies_its_own_chunk() {
+        let (mut bench, before) = bench(1);
+        let after = bench.edit(Edit::AddServer { service: key(3), server: server(3, 50) }, 1).unwrap();
+        assert!(after.servers.differing(&before.servers).len() <= 1);
+        assert_eq!(after.services.differing(&before.services).len(), 1);
+        assert!(!Arc::ptr_eq(&after.lookup, &before.lookup));
+        let gone =
+            bench.edit(Edit::DeleteServer { service: key(3), address: server(3, 1).address }, 1).unwrap();
+        assert_eq!(gone.servers.differing(&after.servers).len(), 1);
+        assert!(!gone.lookup.is_nat_server(server(3, 1).address.ip(), 53, 17));
+        // Hops that lead where they led copy nothing.
+        bench.hops = Arc::default();
+        let same = bench.compile(Services::Edited(&[]), 1).unwrap();
+        assert!(same.servers.is_same(&gone.servers) && !Arc::ptr_eq(&same.hops, &gone.hops));
+    }
+
+    #[test]
+    fn what_no_snapshot_shares_any_more_is_freed() {
+        let (mut bench, first) = bench(0);
+        let old = Arc::downgrade(first.services.get(0).unwrap());
+        let key = first.services.get(0).unwrap().model.key;
+        let at = (0..SERVICES).find(|n| self::key(*n) == key).unwrap();
+        let (mut publisher, mut readers) = Publisher::new(1, first);
+        publisher.publish(bench.edit(weight(at, 0, 2), 1).unwrap());
+        assert!(old.upgrade().is_some(), "the lcore still uses it");
+        assert!(readers[0].refresh());
+        assert!(old.upgrade().is_some(), "not freed on the lcore");
+        publisher.collect();
+        assert!(old.upgrade().is_none());
+    }
+
+    #[test]
+    fn without_numbers_nothing_changes() {
+        let (mut bench, before) = bench(1);
+        let address = server(7, 0).address;
+        bench.edit(Edit::AddServer { service: key(7), server: server(7, 50) }, 1).unwrap();
+        let after = bench.edit(Edit::DeleteServer { service: key(7), address }, 1).unwrap();
+        // The number of the one removed is kept as long as an lcore may use it.
+        let add = Edit::AddServer { service: key(8), server: server(8, 50) };
+        let limit = (SERVICES * SERVERS + 1) as usize;
+        assert_eq!(bench.edit(add.clone(), before.version).err(), Some(Exhausted { limit }));
+        let same = bench.compile(Services::Edited(&[]), before.version).unwrap();
+        assert!(same.servers.is_same(&after.servers) && same.services.is_same(&after.services));
+        assert!(Arc::ptr_eq(&same.lookup, &after.lookup));
+        assert_eq!(same.version, after.version + 1);
+        bench.edit(add, after.version).unwrap();
+    }
 }

@@ -1,16 +1,18 @@
 //! What is balanced, as lcores see it: immutable, compiled from the operator's model and the kernel's
 //! view, published whole.
 
+mod chunked;
 mod compile;
 mod lookup;
 mod publish;
 mod registry;
 mod snapshot;
 
-pub use compile::{Compiler, Exhausted, Input};
+pub use chunked::Chunked;
+pub use compile::{Compiler, Exhausted, Input, Services};
 pub use lookup::ServiceLookup;
 pub use publish::{Mailbox, Publisher, Reader};
-pub use snapshot::{PortInfo, RealServer, Snapshot, VirtualService};
+pub use snapshot::{PortInfo, RealServer, ServerTable, ServiceTable, Snapshot, VirtualService};
 
 /// A virtual service, as a number that stays the same as long as the service exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use control::model::{self, ForwardingMethod};
 
-use super::{ServerId, ServiceId, ServiceLookup};
+use super::{Chunked, ServerId, ServiceId, ServiceLookup};
 use crate::connection::TimeoutTable;
 use crate::nexthop::{Hop, MacAddr, NextHops};
 use crate::scheduler::{Candidate, Scheduler};
@@ -30,8 +30,19 @@ pub struct VirtualService {
     pub scheduler: Scheduler,
 }
 
-/// A real server as forwarding needs it.
-#[derive(Clone, Copy, Debug)]
+/// Virtual services in a chunk. Copying one counts up each of its services, so there are few.
+const SERVICES: usize = 64;
+/// Real servers in a chunk, 16 KiB.
+const SERVERS: usize = 256;
+
+/// Virtual services by number.
+pub type ServiceTable = Chunked<Arc<VirtualService>, SERVICES>;
+/// Real servers by number.
+pub type ServerTable = Chunked<RealServer, SERVERS>;
+
+/// A real server as forwarding needs it, read for each packet: one cache line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(64))]
 pub struct RealServer {
     /// Its address.
     pub address: IpAddr,
@@ -47,17 +58,20 @@ pub struct RealServer {
     pub tunnel_source: Ipv4Addr,
 }
 
-/// Everything, at one moment.
+const _: () = assert!(size_of::<Option<RealServer>>() == 64, "one cache line");
+
+/// Everything, at one moment. What did not change is shared with the snapshot before: to make the next
+/// one costs what changed, not what there is.
 #[derive(Debug)]
 pub struct Snapshot {
     /// Grows by one with each publication.
     pub version: u64,
     /// From address and port to virtual service, and to NAT real servers.
     pub lookup: Arc<ServiceLookup>,
-    /// Virtual services by number; `None` where a number is free.
-    pub services: Vec<Option<Arc<VirtualService>>>,
-    /// Real servers by number, removed ones included; `None` where a number is free.
-    pub servers: Vec<Option<RealServer>>,
+    /// Virtual services by number.
+    pub services: ServiceTable,
+    /// Real servers by number, removed ones included.
+    pub servers: ServerTable,
     /// Ports by number.
     pub ports: Vec<PortInfo>,
     /// Next hops toward clients.
@@ -70,12 +84,12 @@ impl Snapshot {
     /// A virtual service.
     #[inline]
     pub fn service(&self, id: ServiceId) -> Option<&VirtualService> {
-        self.services.get(id.0 as usize)?.as_deref()
+        self.services.get(id.0 as usize).map(Arc::as_ref)
     }
 
     /// A real server.
     #[inline]
     pub fn server(&self, id: ServerId) -> Option<&RealServer> {
-        self.servers.get(id.0 as usize)?.as_ref()
+        self.servers.get(id.0 as usize)
     }
 }

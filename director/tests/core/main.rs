@@ -9,6 +9,7 @@ mod lcore;
 mod malformed;
 mod nat;
 mod refusal;
+mod snapshots;
 mod table;
 mod tunnel;
 mod world;

@@ -13,7 +13,7 @@ use director::id::{IfIndex, LcoreId, PortId};
 use director::nexthop::{Address, KernelView, Link, MacAddr, Neighbour, NextHops, PortLink, Route};
 use director::packet::{BytesPacket, PacketBuf};
 use director::pipeline::{Arrival, MAX_BURST, Pipeline, Verdict};
-use director::service::{Compiler, Input, PortInfo, Snapshot};
+use director::service::{Compiler, Input, PortInfo, Services, Snapshot};
 use director::stats::{Fleet, LcoreCounters};
 use director::time::Tick;
 
@@ -152,7 +152,7 @@ impl World {
         let ports =
             [(10, CLIENT_SIDE), (11, SERVER_SIDE)].map(|(l, port)| PortLink { link: IfIndex(l), port });
         let input = Input {
-            services: &self.services,
+            services: Services::All(&self.services),
             hops: Arc::new(NextHops::build(Arc::new(self.view.clone()), &ports)),
             ports: vec![PortInfo { mac: D0 }, PortInfo { mac: D1 }],
             timeouts: self.timeouts,
