@@ -205,7 +205,7 @@ impl<Q: QueuePair> Lcore<Q> {
             self.flush(port);
         }
 
-        self.pipeline.expire(tick, EXPIRE_PER_TURN);
+        self.pipeline.expire(self.snapshots.current(), tick, EXPIRE_PER_TURN);
         self.answers.turn(&self.pipeline, tick);
         self.counters.loops.add(1);
         self.counters.busy_loops.add(u64::from(came > 0));

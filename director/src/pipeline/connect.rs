@@ -29,11 +29,11 @@ impl Pipeline {
     ) -> Verdict {
         if let Some((id, direction)) = self.table.find(flow.hash, &flow.key) {
             if self.table.get(id).is_expired(now) {
-                self.end(id);
+                self.end(snapshot, id);
             } else if direction == Direction::Reply {
                 return self.reply(snapshot, now, flow, packet, id);
             } else if begins_anew(flow, self.table.get(id), snapshot) {
-                self.end(id);
+                self.end(snapshot, id);
             } else {
                 return self.request(snapshot, now, flow, packet, id);
             }
@@ -56,7 +56,9 @@ impl Pipeline {
             return Verdict::drop(Reason::ServerRemoved);
         };
         let path = if connection.is_input_only() { Path::InputOnly } else { Path::Input };
-        touch(&self.counters, connection, snapshot, now, path, flow.tcp_flags);
+        if touch(&self.counters, connection, snapshot, now, path, flow.tcp_flags) {
+            snapshot.load_changed(connection.server, &self.fleet, self.lcore);
+        }
         let counters = self.counters.server(connection.server);
         counters.packets_in.add(1);
         counters.bytes_in.add(u64::from(flow.frame.total_len));
@@ -76,7 +78,9 @@ impl Pipeline {
     ) -> Verdict {
         let connection = self.table.get_mut(id);
         connection.note_output();
-        touch(&self.counters, connection, snapshot, now, Path::Output, flow.tcp_flags);
+        if touch(&self.counters, connection, snapshot, now, Path::Output, flow.tcp_flags) {
+            snapshot.load_changed(connection.server, &self.fleet, self.lcore);
+        }
         let counters = self.counters.server(connection.server);
         counters.packets_out.add(1);
         counters.bytes_out.add(u64::from(flow.frame.total_len));
@@ -101,7 +105,7 @@ impl Pipeline {
             return Verdict::drop(Reason::BadIpv4Checksum);
         }
         let client = Client { address: key.source.into(), port: key.source_port };
-        let chosen = service.scheduler.choose(&service.candidates, client, &self.fleet);
+        let chosen = service.scheduler.choose(&service.candidates, client, &self.fleet, self.lcore);
         let candidate = chosen.and_then(|at| service.candidates.get(at));
         let server = candidate.and_then(|c| Some((c.server, snapshot.server(c.server)?)));
         let Some((server_id, server @ RealServer { address: IpAddr::V4(address), .. })) = server else {
@@ -139,14 +143,17 @@ impl Pipeline {
         } else {
             counters.inactive.add(1);
         }
+        snapshot.load_changed(server_id, &self.fleet, self.lcore);
         counters.packets_in.add(1);
         counters.bytes_in.add(u64::from(flow.frame.total_len));
         self.send_request(snapshot, now, flow, packet, server, server.method)
     }
 
     /// Ends a connection before the wheel does.
-    fn end(&mut self, id: ConnId) {
-        note_end(&self.counters, self.table.get(id));
+    fn end(&mut self, snapshot: &Snapshot, id: ConnId) {
+        let connection = self.table.get(id);
+        note_end(&self.counters, connection);
+        snapshot.load_changed(connection.server, &self.fleet, self.lcore);
         self.table.remove(id);
     }
 }
@@ -176,7 +183,8 @@ fn may_open(flow: &Flow) -> bool {
     by_flags && flow.key.source_port != FTP_DATA
 }
 
-/// Notes a packet in its connection: state, timeout, moment; and in its real server's load.
+/// Notes a packet in its connection: state, timeout, moment; and in its real server's load. True when
+/// that changed.
 #[inline]
 fn touch(
     counters: &LcoreCounters,
@@ -185,8 +193,9 @@ fn touch(
     now: Tick,
     path: Path,
     tcp_flags: u8,
-) {
+) -> bool {
     let before = connection.state;
+    let mut load_changed = false;
     if connection.protocol == TCP_PROTOCOL
         && let Some(event) = Event::of(tcp_flags)
     {
@@ -200,8 +209,10 @@ fn touch(
             };
             more.add(1);
             less.sub(1);
+            load_changed = true;
         }
     }
     connection.timeout = snapshot.timeouts.of(connection.state);
     connection.last_seen = now;
+    load_changed
 }

@@ -111,9 +111,12 @@ impl Pipeline {
 
     /// Removes connections whose time is over, looking at no more than `budget` of them. Call between
     /// bursts.
-    pub fn expire(&mut self, now: Tick, budget: usize) {
-        let counters = &self.counters;
-        self.table.expire(now, budget, |connection| note_end(counters, connection));
+    pub fn expire(&mut self, snapshot: &Snapshot, now: Tick, budget: usize) {
+        let (counters, fleet, lcore) = (&self.counters, &self.fleet, self.lcore);
+        self.table.expire(now, budget, |connection| {
+            note_end(counters, connection);
+            snapshot.load_changed(connection.server, fleet, lcore);
+        });
         self.counters.connections.set(self.table.len() as u64);
     }
 

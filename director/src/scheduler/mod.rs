@@ -2,9 +2,10 @@
 //!
 //! Real servers are walked in IPVS's order, the one added last first (`list_add_rcu` in Linux
 //! `ip_vs_ctl.c`). State that changes with each choice is shared by all lcores and touched only when
-//! a connection is created.
+//! a connection is created; where it follows how many connections there are, each lcore has its own.
 
 mod hash;
+mod least;
 mod mh;
 mod rr;
 mod sh;
@@ -15,6 +16,7 @@ use std::net::IpAddr;
 
 use control::model::{self, SchedulerFlags};
 
+use crate::id::LcoreId;
 use crate::service::ServerId;
 
 /// A real server, as a scheduler sees it.
@@ -46,10 +48,13 @@ pub struct Client {
     pub port: u16,
 }
 
-/// How many connections real servers have, over all lcores.
+/// How many connections real servers have.
 pub trait Load {
-    /// Active and inactive connections of a real server.
+    /// Active and inactive connections of a real server, over all lcores.
     fn connections(&self, server: ServerId) -> (u64, u64);
+
+    /// Those of them that are on one lcore.
+    fn connections_on(&self, lcore: LcoreId, server: ServerId) -> (u64, u64);
 }
 
 /// A scheduler with its state.
@@ -60,7 +65,7 @@ pub enum Scheduler {
     /// Weighted round robin.
     Wrr(wrr::WeightedRoundRobin),
     /// Weighted least connection.
-    Wlc,
+    Wlc(least::LeastLoaded),
     /// Source hashing.
     Sh(sh::SourceHashing),
     /// Maglev hashing.
@@ -68,13 +73,20 @@ pub enum Scheduler {
 }
 
 impl Scheduler {
+    /// Whether lcores have to say when the connections of a real server change
+    /// ([`Scheduler::load_changed`]), in a service with so many candidates.
+    pub fn follows_load(kind: model::Scheduler, candidates: usize) -> bool {
+        kind == model::Scheduler::Wlc && least::LeastLoaded::follows_load(candidates)
+    }
+
     /// The scheduler of a service with these candidates, going on from where `previous` was, if that
-    /// was of the same kind.
+    /// was of the same kind. So many lcores will use it.
     pub fn build(
         kind: model::Scheduler,
         flags: SchedulerFlags,
         candidates: &[Candidate],
         previous: Option<(&Scheduler, &[Candidate])>,
+        lcores: usize,
     ) -> Scheduler {
         match kind {
             model::Scheduler::Rr => Scheduler::Rr(rr::RoundRobin::build(
@@ -91,20 +103,44 @@ impl Scheduler {
                     _ => None,
                 },
             )),
-            model::Scheduler::Wlc => Scheduler::Wlc,
+            model::Scheduler::Wlc => Scheduler::Wlc(least::LeastLoaded::build(
+                least::Score::Wlc,
+                candidates,
+                match previous {
+                    Some((Scheduler::Wlc(wlc), _)) => Some(wlc),
+                    _ => None,
+                },
+                lcores,
+            )),
             model::Scheduler::Sh => Scheduler::Sh(sh::SourceHashing::build(candidates, flags)),
             model::Scheduler::Mh => Scheduler::Mh(mh::MaglevHashing::build(candidates, flags)),
         }
     }
 
-    /// Chooses among the candidates that the scheduler was built with; `None` where none can be had.
-    pub fn choose(&self, candidates: &[Candidate], client: Client, load: &impl Load) -> Option<usize> {
+    /// Chooses for an lcore among the candidates that the scheduler was built with; `None` where none can
+    /// be had.
+    pub fn choose(
+        &self,
+        candidates: &[Candidate],
+        client: Client,
+        load: &impl Load,
+        lcore: LcoreId,
+    ) -> Option<usize> {
         match self {
             Scheduler::Rr(rr) => rr.choose(candidates),
             Scheduler::Wrr(wrr) => wrr.choose(candidates),
-            Scheduler::Wlc => wlc::choose(candidates, load),
+            Scheduler::Wlc(wlc) => wlc.choose(candidates, load, lcore),
             Scheduler::Sh(sh) => sh.choose(candidates, client),
             Scheduler::Mh(mh) => mh.choose(candidates, client),
+        }
+    }
+
+    /// Notes that on an lcore the connections of a candidate are not what they were. That lcore calls
+    /// it, each time, after it has changed its counters.
+    pub fn load_changed(&self, candidates: &[Candidate], at: usize, load: &impl Load, lcore: LcoreId) {
+        match self {
+            Scheduler::Wlc(wlc) => wlc.load_changed(candidates, at, load, lcore),
+            Scheduler::Rr(_) | Scheduler::Wrr(_) | Scheduler::Sh(_) | Scheduler::Mh(_) => {}
         }
     }
 }
@@ -134,5 +170,25 @@ pub(crate) mod tests {
 
     pub(crate) fn client(n: u32) -> Client {
         Client { address: IpAddr::V4((0x0a00_0100 + n).into()), port: 40_000 }
+    }
+
+    /// Weighted least connection by its definition: every candidate is looked at.
+    pub(crate) fn oracle(candidates: &[Candidate], load: &impl Load) -> Option<usize> {
+        let overhead = |c: &Candidate| {
+            let (active, inactive) = load.connections(c.server);
+            u128::from(active) * 257 + u128::from(inactive)
+        };
+        let mut best: Option<(usize, u128)> = None;
+        for (at, candidate) in candidates.iter().enumerate().filter(|(_, c)| c.is_available()) {
+            let here = overhead(candidate);
+            // least/its weight > here/our weight, without a division.
+            let better = best.is_none_or(|(least, overhead)| {
+                overhead * u128::from(candidate.weight) > here * u128::from(candidates[least].weight)
+            });
+            if better {
+                best = Some((at, here));
+            }
+        }
+        best.map(|(at, _)| at)
     }
 }

@@ -2,31 +2,21 @@
 //! connection counts 256 times as much as an inactive one on top of its own count
 //! (`ip_vs_dest_conn_overhead`). The first of equals wins.
 
-use super::{Candidate, Load};
+use super::Candidate;
+use super::least::Rating;
 
-pub(super) fn choose(candidates: &[Candidate], load: &impl Load) -> Option<usize> {
-    let overhead = |c: &Candidate| {
-        let (active, inactive) = load.connections(c.server);
-        u128::from(active) * 257 + u128::from(inactive)
-    };
-    let mut best: Option<(usize, u128)> = None;
-    for (at, candidate) in candidates.iter().enumerate().filter(|(_, c)| c.is_available()) {
-        let here = overhead(candidate);
-        // least/its weight > here/our weight, without a division.
-        let better = best.is_none_or(|(least, overhead)| {
-            overhead * u128::from(candidate.weight) > here * u128::from(candidates[least].weight)
-        });
-        if better {
-            best = Some((at, here));
-        }
-    }
-    best.map(|(at, _)| at)
+/// How a real server with so many connections stands.
+pub(super) fn rate(candidate: &Candidate, active: u64, inactive: u64) -> Rating {
+    Rating { overhead: active.saturating_mul(257).saturating_add(inactive), weight: candidate.weight }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::candidates;
+    use super::super::least::{LeastLoaded, Score};
+    use super::super::tests::{candidates, oracle};
     use super::*;
+    use crate::id::LcoreId;
+    use crate::scheduler::Load;
     use crate::service::ServerId;
 
     struct Fixed(&'static [(u64, u64)]);
@@ -35,6 +25,17 @@ mod tests {
         fn connections(&self, server: ServerId) -> (u64, u64) {
             self.0[server.0 as usize]
         }
+
+        fn connections_on(&self, _: LcoreId, server: ServerId) -> (u64, u64) {
+            self.connections(server)
+        }
+    }
+
+    fn choose(candidates: &[Candidate], load: &Fixed) -> Option<usize> {
+        let wlc = LeastLoaded::build(Score::Wlc, candidates, None, 1);
+        let chosen = wlc.choose(candidates, load, LcoreId(0));
+        assert_eq!(chosen, oracle(candidates, load));
+        chosen
     }
 
     #[test]

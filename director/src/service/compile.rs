@@ -3,6 +3,7 @@
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use control::model::{self, Change, ForwardingMethod, ServiceKey, Timeouts};
@@ -200,7 +201,7 @@ impl Compiler {
                 let ServiceId(number) = previous.id;
                 self.services.depart(number, self.version);
                 self.compiled.set(number as usize, None);
-                previous.candidates.iter().for_each(|candidate| self.depart(candidate));
+                previous.candidates.iter().for_each(|candidate| self.depart(previous.id, candidate));
                 false
             }
             (None, None) => true,
@@ -220,8 +221,10 @@ impl Compiler {
             before.map(|candidate| (candidate.server, candidate.last_weight)).collect()
         });
         // IPVS puts a new real server at the head of its list.
-        for server in service.servers.iter().rev() {
-            let number = self.place_server(service.key, server);
+        let follows_load = Scheduler::follows_load(service.scheduler, service.servers.len());
+        for (at, server) in service.servers.iter().enumerate().rev() {
+            let seat = if follows_load { NonZeroU32::new(at as u32 + 1) } else { None };
+            let number = self.place_server((service.key, id), server, seat);
             let last_weight = match server.weight.0 {
                 0 => last_weights.get(&number).copied().unwrap_or_default(),
                 weight => weight,
@@ -234,31 +237,44 @@ impl Compiler {
             });
         }
         let going_on = previous.map(|p| (&p.scheduler, &p.candidates[..]));
-        let scheduler = Scheduler::build(service.scheduler, service.flags, &candidates, going_on);
+        let lcores = self.fleet.lcores().len();
+        let scheduler = Scheduler::build(service.scheduler, service.flags, &candidates, going_on, lcores);
         VirtualService { id, model: service.clone(), candidates, scheduler }
     }
 
     /// Gives a real server a number and its place in the table.
-    fn place_server(&mut self, service: ServiceKey, server: &model::RealServer) -> ServerId {
-        let (number, is_new) = self.servers.take((service, server.address));
+    fn place_server(
+        &mut self,
+        (key, service): (ServiceKey, ServiceId),
+        server: &model::RealServer,
+        seat: Option<NonZeroU32>,
+    ) -> ServerId {
+        let (number, is_new) = self.servers.take((key, server.address));
         let id = ServerId(number);
         if is_new {
             self.baselines.insert(number, self.fleet.totals(id));
         }
         let before = self.server_table.get(number as usize);
-        // Of an edited service most are as they were.
-        if !before.is_some_and(|before| before.present && before.method == server.method) {
-            let entry = with_hop(
-                RealServer {
+        let entry = match before {
+            // Of an edited service most are as they were.
+            Some(before) if before.present && before.method == server.method => {
+                RealServer { seat, ..*before }
+            }
+            _ => {
+                let entry = RealServer {
                     address: server.address.ip(),
                     port: server.address.port(),
                     method: server.method,
                     present: true,
                     hop: Hop::NoRoute,
                     tunnel_source: Ipv4Addr::UNSPECIFIED,
-                },
-                &self.hops,
-            );
+                    service,
+                    seat,
+                };
+                with_hop(entry, &self.hops)
+            }
+        };
+        if before != Some(&entry) {
             self.server_table.set(number as usize, Some(entry));
         }
         id
@@ -273,10 +289,10 @@ impl Compiler {
         }
         let stay: HashSet<SocketAddr> = addresses().collect();
         let gone = previous.candidates.iter().filter(|candidate| !stay.contains(&candidate.address));
-        gone.for_each(|candidate| self.depart(candidate));
+        gone.for_each(|candidate| self.depart(previous.id, candidate));
     }
 
-    fn depart(&mut self, candidate: &Candidate) {
+    fn depart(&mut self, service: ServiceId, candidate: &Candidate) {
         let ServerId(number) = candidate.server;
         self.servers.depart(number, self.version);
         let entry = RealServer {
@@ -286,6 +302,8 @@ impl Compiler {
             present: false,
             hop: Hop::NoRoute,
             tunnel_source: Ipv4Addr::UNSPECIFIED,
+            service,
+            seat: None,
         };
         self.server_table.set(number as usize, Some(entry));
     }
@@ -522,6 +540,8 @@ mod tests {
         assert!(same.servers.is_same(&after.servers) && same.services.is_same(&after.services));
         assert!(Arc::ptr_eq(&same.lookup, &after.lookup));
         assert_eq!(same.version, after.version + 1);
+        let freed = bench.compile(Services::Edited(&[]), after.version).unwrap();
+        assert_eq!((same.servers.iter().count(), freed.servers.iter().count()), (limit, limit - 1));
         bench.edit(add, after.version).unwrap();
     }
 }

@@ -1,14 +1,16 @@
 //! All that lcores decide by, immutable and published whole.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use control::model::{self, ForwardingMethod};
 
 use super::{Chunked, ServerId, ServiceId, ServiceLookup};
 use crate::connection::TimeoutTable;
+use crate::id::LcoreId;
 use crate::nexthop::{Hop, MacAddr, NextHops};
-use crate::scheduler::{Candidate, Scheduler};
+use crate::scheduler::{Candidate, Load, Scheduler};
 
 /// A port as the data plane sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,11 @@ pub struct RealServer {
     pub hop: Hop,
     /// Source address of tunnel headers.
     pub tunnel_source: Ipv4Addr,
+    /// The virtual service that has it, or had.
+    pub service: ServiceId,
+    /// Where the service's scheduler follows its load: which one it is in the order in which real servers
+    /// were added, the first being 1. Candidates stand in the opposite order.
+    pub seat: Option<NonZeroU32>,
 }
 
 const _: () = assert!(size_of::<Option<RealServer>>() == 64, "one cache line");
@@ -91,5 +98,16 @@ impl Snapshot {
     #[inline]
     pub fn server(&self, id: ServerId) -> Option<&RealServer> {
         self.servers.get(id.0 as usize)
+    }
+
+    /// Tells the scheduler of a real server that its connections on an lcore are not what they were, if
+    /// it wants to know. For that lcore, after each change of its counters.
+    #[inline]
+    pub fn load_changed(&self, server: ServerId, load: &impl Load, lcore: LcoreId) {
+        let Some(RealServer { service, seat: Some(seat), .. }) = self.server(server) else { return };
+        let Some(VirtualService { candidates, scheduler, .. }) = self.service(*service) else { return };
+        if let Some(at) = candidates.len().checked_sub(seat.get() as usize) {
+            scheduler.load_changed(candidates, at, load, lcore);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::latency::LatencyCounters;
 use super::reason::Reason;
+use crate::id::LcoreId;
 use crate::scheduler::Load;
 use crate::service::ServerId;
 
@@ -227,5 +228,10 @@ impl Load for Fleet {
             let of = lcore.server(server);
             (active.wrapping_add(of.active.get()), inactive.wrapping_add(of.inactive.get()))
         })
+    }
+
+    fn connections_on(&self, lcore: LcoreId, server: ServerId) -> (u64, u64) {
+        let of = self.0[usize::from(lcore.0)].server(server);
+        (of.active.get(), of.inactive.get())
     }
 }

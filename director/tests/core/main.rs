@@ -12,4 +12,5 @@ mod refusal;
 mod snapshots;
 mod table;
 mod tunnel;
+mod wlc;
 mod world;

@@ -92,7 +92,7 @@ proptest! {
                 }
             }
             world.wait(burst[0].3);
-            world.pipelines[lcore].expire(world.now, 16);
+            world.pipelines[lcore].expire(&world.snapshot, world.now, 16);
         }
         for (pipeline, sent) in world.pipelines.iter().zip(sent) {
             let counted: u64 = Reason::ALL.iter().map(|r| pipeline.counters().reason(*r).get()).sum();

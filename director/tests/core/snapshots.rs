@@ -8,10 +8,10 @@ use control::model::{
     Change, Edit, ForwardingMethod, Limits, Model, Protocol, RealServer, Scheduler, SchedulerFlags,
     ServiceKey, Timeouts, Weight,
 };
-use director::id::{IfIndex, PortId};
+use director::id::{IfIndex, LcoreId, PortId};
 use director::nexthop::{MacAddr, Neighbour, NextHops, PortLink};
 use director::scheduler::Client;
-use director::service::{self, Compiler, Input, ServerId, Services, Snapshot, VirtualService};
+use director::service::{self, Compiler, Input, ServerId, ServiceId, Services, Snapshot, VirtualService};
 use director::stats::{Fleet, LcoreCounters};
 use proptest::prelude::*;
 
@@ -95,7 +95,7 @@ fn reply_sources(snapshot: &Snapshot) -> Vec<bool> {
 
 fn choices(service: &VirtualService, fleet: &Fleet, first: u8) -> Vec<Option<SocketAddr>> {
     let client = |n: u8| Client { address: IpAddr::V4(Ipv4Addr::new(10, 0, 1, n)), port: 1024 };
-    let choose = |n| service.scheduler.choose(&service.candidates, client(n), fleet);
+    let choose = |n| service.scheduler.choose(&service.candidates, client(n), fleet, LcoreId(0));
     let chosen = (0..7).map(|n| choose(first.wrapping_add(n)));
     chosen.map(|at| at.map(|at| service.candidates[at].address)).collect()
 }
@@ -174,7 +174,8 @@ proptest! {
         prop_assert_eq!(reply_sources(&a), reply_sources(&fresh));
         let present = |snapshot: &Snapshot| {
             let of = |service: &VirtualService| {
-                let entries = service.candidates.iter().map(|c| *snapshot.server(c.server).unwrap());
+                let entries = service.candidates.iter().map(|c| snapshot.server(c.server).unwrap());
+                let entries = entries.map(|entry| service::RealServer { service: ServiceId(0), ..*entry });
                 entries.collect::<Vec<service::RealServer>>()
             };
             found(snapshot).into_iter().map(of).collect::<Vec<_>>()

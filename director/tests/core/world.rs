@@ -188,7 +188,7 @@ impl World {
     /// Lets the wheel of every lcore come by until nothing is due.
     pub fn expire(&mut self) {
         for pipeline in &mut self.pipelines {
-            pipeline.expire(self.now, 10_000_000);
+            pipeline.expire(&self.snapshot, self.now, 10_000_000);
         }
     }
 
