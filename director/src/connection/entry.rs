@@ -4,6 +4,7 @@ use control::model::ForwardingMethod;
 
 use super::key::{Address, Direction, FlowKey};
 use super::state::State;
+use crate::nexthop::CachedEgress;
 use crate::service::{ServerId, ServiceId};
 use crate::time::Tick;
 
@@ -45,13 +46,16 @@ pub struct Connection<A> {
     pub service: ServiceId,
     /// The real server that was chosen.
     pub server: ServerId,
-    /// How its packets reach the real server; fixed when it was created.
-    pub method: ForwardingMethod,
     /// When its last packet came.
     pub last_seen: Tick,
     /// How long it lives after its last packet, in milliseconds.
     pub timeout: u32,
     pub(super) next: u32,
+    /// Where replies to the client leave. It stands here because a director may know a million routes, and this
+    /// line of the cache is read anyway.
+    pub reply_egress: CachedEgress,
+    /// How its packets reach the real server; fixed when it was created.
+    pub method: ForwardingMethod,
     flags: u8,
 }
 
@@ -68,10 +72,11 @@ impl<A: Address> Connection<A> {
         state: State::None,
         service: ServiceId(0),
         server: ServerId(0),
-        method: ForwardingMethod::Dr,
         last_seen: Tick(0),
         timeout: 0,
         next: NONE,
+        reply_egress: CachedEgress::NONE,
+        method: ForwardingMethod::Dr,
         flags: 0,
     };
 
@@ -100,13 +105,11 @@ impl<A: Address> Connection<A> {
     }
 
     /// Whether a packet with this key belongs to the connection, and which way it goes.
-    #[inline]
+    #[inline(always)]
     pub fn direction_of(&self, key: &FlowKey<A>) -> Option<Direction> {
-        if self.flags & LIVE == 0 {
-            None
-        } else if self.request_key() == *key {
+        if self.request_key().is(key) && self.flags & LIVE != 0 {
             Some(Direction::Request)
-        } else if self.flags & REPLY_INDEXED != 0 && self.reply_key() == *key {
+        } else if self.flags & (LIVE | REPLY_INDEXED) == LIVE | REPLY_INDEXED && self.reply_key().is(key) {
             Some(Direction::Reply)
         } else {
             None

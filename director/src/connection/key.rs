@@ -85,9 +85,24 @@ impl HashSeed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowHash(pub(super) u64);
 
+impl FlowHash {
+    /// Of no key.
+    pub const NONE: FlowHash = FlowHash(0);
+}
+
 impl<A: Address> FlowKey<A> {
+    /// Whether both are the same: all fields at once, since in a table the first one that differs says nothing.
+    #[inline(always)]
+    pub fn is(&self, other: &FlowKey<A>) -> bool {
+        (self.source == other.source)
+            & (self.destination == other.destination)
+            & (self.source_port == other.source_port)
+            & (self.destination_port == other.destination_port)
+            & (self.protocol == other.protocol)
+    }
+
     /// The key's hash.
-    #[inline]
+    #[inline(always)]
     pub fn hash(&self, seed: &HashSeed) -> FlowHash {
         let ports = u64::from(self.protocol) << 32
             | u64::from(self.source_port) << 16

@@ -5,9 +5,10 @@ mod index;
 mod key;
 mod state;
 mod table;
+mod tags;
 mod wheel;
 
 pub use entry::{ConnId, Connection};
 pub use key::{Address, Direction, FlowHash, FlowKey, HashSeed};
 pub use state::{Event, Path, State, TCP_PROTOCOL, TimeoutTable, UDP_PROTOCOL, next_state, protocol_number};
-pub use table::{ConnectionTable, Full, NewConnection};
+pub use table::{ConnectionTable, Full, Guess, NewConnection};

@@ -10,7 +10,7 @@ use crate::wire::{Ipv4Frame, Transport, ethernet, ipv4, read_u16, tcp, udp, writ
 ///
 /// A UDP datagram without checksum gets one, as IPVS gives it one (`udp_snat_handler` in Linux
 /// `ip_vs_proto_udp.c`).
-#[inline]
+#[inline(always)]
 pub fn rewrite(frame: &mut [u8], parsed: &Ipv4Frame, side: Side, address: Ipv4Addr, port: u16) {
     let transport = parsed.transport_offset();
     let delta = rewrite_address(&mut frame[ethernet::HEADER_LEN..], side, address);
@@ -18,12 +18,12 @@ pub fn rewrite(frame: &mut [u8], parsed: &Ipv4Frame, side: Side, address: Ipv4Ad
     let delta = delta.replace_u16(read_u16(frame, port_at), port);
     write_u16(frame, port_at, port);
     match parsed.transport {
-        Transport::Tcp { .. } => {
+        Transport::Tcp => {
             let at = transport + tcp::CHECKSUM;
             let checksum = delta.apply(read_u16(frame, at));
             write_u16(frame, at, checksum);
         }
-        Transport::Udp { .. } => {
+        Transport::Udp => {
             let at = transport + udp::CHECKSUM;
             let checksum = match read_u16(frame, at) {
                 0 => full_udp_checksum(frame, parsed),

@@ -35,7 +35,7 @@ pub fn encapsulate<P: PacketBuf>(
         return false;
     }
     let frame = packet.bytes_mut();
-    ethernet::write_header(frame, &[0; 12], ethernet::IPV4);
+    crate::wire::write_u16(frame, ethernet::HEADER_LEN - 2, ethernet::IPV4);
     ipv4::Header {
         tos: if tos & CE == CE { tos & !CE | ECT_0 } else { tos },
         total_len: parsed.total_len + OVERHEAD,

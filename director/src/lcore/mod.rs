@@ -77,6 +77,8 @@ pub struct Lcore<Q: QueuePair> {
     leaving: Vec<Vec<Q::Packet>>,
     /// Toward each other lcore, by number; `None` for itself.
     hand_over: Vec<Option<rtrb::Producer<Handed<Q::Packet>>>>,
+    /// Packets of this burst for each other lcore.
+    handing: Vec<Vec<Handed<Q::Packet>>>,
     /// From each other lcore.
     taken_over: Vec<rtrb::Consumer<Handed<Q::Packet>>>,
     hold: HoldQueue<Q::Packet>,
@@ -154,6 +156,7 @@ impl<Q: QueuePair> Lcore<Q> {
             snapshots: parts.snapshots,
             leaving: parts.ports.iter().map(|_| Vec::with_capacity(MAX_BURST)).collect(),
             ports: parts.ports,
+            handing: parts.hand_over.iter().map(|_| Vec::with_capacity(MAX_BURST)).collect(),
             hand_over: parts.hand_over,
             taken_over: parts.taken_over,
             hold: HoldQueue::new(),
@@ -164,6 +167,11 @@ impl<Q: QueuePair> Lcore<Q> {
             verdicts: [Verdict::UNDECIDED; MAX_BURST],
             last: (Nanos(0), 0),
         }
+    }
+
+    /// Ends it, and gives its ports back. What it holds in its rings and its table is gone.
+    pub fn into_ports(self) -> Vec<LcorePort<Q>> {
+        self.ports
     }
 
     /// Turns until `stop`. `clock` is read once in each turn.
@@ -232,16 +240,15 @@ impl<Q: QueuePair> Lcore<Q> {
 
     fn take_over(&mut self, ring: usize, now: Tick) -> usize {
         let ring = &mut self.taken_over[ring];
-        let waiting = ring.slots().min(MAX_BURST);
-        if waiting == 0 {
+        // The whole chunk is given back at once: the other lcore reads its place in the ring once for a burst.
+        let Ok(chunk) = ring.read_chunk(ring.slots().min(MAX_BURST)) else { return 0 };
+        if chunk.is_empty() {
             return 0;
         }
         let mut burst = std::mem::take(&mut self.burst);
         let mut ports = [PortId(0); MAX_BURST];
-        while burst.len() < waiting
-            && let Ok(handed) = ring.pop()
-        {
-            ports[burst.len()] = handed.port;
+        for (handed, port) in chunk.into_iter().zip(&mut ports) {
+            *port = handed.port;
             burst.push(handed.packet);
         }
         let came = burst.len();
@@ -282,25 +289,37 @@ impl<Q: QueuePair> Lcore<Q> {
                 }
                 Action::HandOver(owner) => {
                     strays += 1;
-                    let ring = self.hand_over.get_mut(usize::from(owner.0)).and_then(Option::as_mut);
-                    let handed = Handed { packet, port };
-                    let pushed = match ring {
-                        Some(ring) => ring.push(handed),
-                        None => Err(PushError::Full(handed)),
-                    };
-                    match pushed {
-                        Ok(()) => self.counters.handed_over.add(1),
-                        Err(PushError::Full(handed)) => {
+                    match self.handing.get_mut(usize::from(owner.0)) {
+                        Some(handing) => handing.push(Handed { packet, port }),
+                        None => {
                             lose(&self.counters, Reason::HandOverFull, 1);
-                            self.spent.push(handed.packet);
+                            self.spent.push(packet);
                         }
                     }
                 }
-                Action::Hold(unresolved) => self.hold(packet, unresolved, now),
+                Action::Hold(wait) => self.hold(packet, self.pipeline.awaited(wait), now),
             }
+        }
+        if strays > 0 {
+            self.hand_over();
         }
         Q::Packet::free(&mut self.spent);
         strays
+    }
+
+    /// Hands a burst's packets over, those of each other lcore at once.
+    fn hand_over(&mut self) {
+        for (ring, handing) in self.hand_over.iter_mut().zip(&mut self.handing) {
+            if handing.is_empty() {
+                continue;
+            }
+            let room = ring.as_ref().map_or(0, |ring| ring.slots().min(handing.len()));
+            let chunk = ring.as_mut().and_then(|ring| ring.write_chunk_uninit(room).ok());
+            let handed = chunk.map_or(0, |chunk| chunk.fill_from_iter(handing.drain(..room)));
+            self.counters.handed_over.add(handed as u64);
+            lose(&self.counters, Reason::HandOverFull, handing.len() as u64);
+            self.spent.extend(handing.drain(..).map(|handed| handed.packet));
+        }
     }
 
     fn hold(&mut self, packet: Q::Packet, unresolved: Unresolved, now: Tick) {

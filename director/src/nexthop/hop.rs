@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::routes::{RouteTable, source_address};
 use super::{KernelView, MacAddr, Neighbour};
@@ -63,9 +64,25 @@ pub struct PortLink {
     pub link: IfIndex,
 }
 
+/// A way out that was looked up before, good for as long as the next hops are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CachedEgress {
+    /// That of the [`NextHops`] it is from; 0 where nothing was looked up.
+    version: u32,
+    egress: Egress,
+}
+
+impl CachedEgress {
+    /// Nothing was looked up.
+    pub const NONE: CachedEgress =
+        CachedEgress { version: 0, egress: Egress { port: PortId(0), mtu: 0, addresses: [0; 12] } };
+}
+
 /// Next hops toward any address, from the kernel's view at one moment.
 #[derive(Debug, Default)]
 pub struct NextHops {
+    /// Of its own among all that this process has made; 0 of the empty ones, which know no way.
+    version: u32,
     ports: HashMap<IfIndex, PortId>,
     local: BTreeSet<IpAddr>,
     routes: RouteTable,
@@ -75,7 +92,10 @@ pub struct NextHops {
 impl NextHops {
     /// Looks routes up in `view` and leaves by the ports whose interfaces `ports` names.
     pub fn build(view: std::sync::Arc<KernelView>, ports: &[PortLink]) -> NextHops {
+        static BUILT: AtomicU32 = AtomicU32::new(0);
         NextHops {
+            // Two with the same number would have to be four thousand million changes apart.
+            version: BUILT.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1),
             ports: ports.iter().map(|p| (p.link, p.port)).collect(),
             local: view.addresses.iter().map(|a| a.ip).collect(),
             routes: RouteTable::build(&view),
@@ -97,6 +117,25 @@ impl NextHops {
         let mtu = u16::try_from(route.mtu.unwrap_or(link.mtu).min(link.mtu)).unwrap_or(u16::MAX);
         let neighbour = Neighbour { link: route.link, ip: route.gateway.unwrap_or(ip) };
         self.resolve(Unresolved { port, neighbour, mtu }, source)
+    }
+
+    /// As [`NextHops::toward`], for somebody who asks again and again: what is known stays in `cache`, and costs
+    /// one comparison until routes, neighbours or links change.
+    #[inline(always)]
+    pub fn toward_cached(&self, ip: IpAddr, cache: &mut CachedEgress) -> Hop {
+        if cache.version == self.version && self.version != 0 {
+            return Hop::Ready(cache.egress);
+        }
+        self.look_up(ip, cache)
+    }
+
+    #[cold]
+    fn look_up(&self, ip: IpAddr, cache: &mut CachedEgress) -> Hop {
+        let hop = self.toward(ip);
+        if let Hop::Ready(egress) = hop {
+            *cache = CachedEgress { version: self.version, egress };
+        }
+        hop
     }
 
     fn resolve(&self, unresolved: Unresolved, source: [u8; 6]) -> Hop {

@@ -4,6 +4,6 @@ mod hop;
 mod routes;
 mod view;
 
-pub use hop::{Egress, Hop, NextHops, PortLink, Unresolved};
+pub use hop::{CachedEgress, Egress, Hop, NextHops, PortLink, Unresolved};
 pub use routes::{RouteTable, source_address};
 pub use view::{Address, KernelView, Link, MacAddr, Neighbour, Route};

@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Flow, Pipeline, Verdict, note_end};
+use super::{Action, Flow, Pipeline, Verdict, note_end, owner};
 use crate::connection::{
     ConnId, Connection, Direction, Event, NewConnection, Path, State, TCP_PROTOCOL, UDP_PROTOCOL, next_state,
 };
 use crate::packet::PacketBuf;
 use crate::scheduler::Client;
 use crate::service::{RealServer, Snapshot};
-use crate::stats::{LcoreCounters, Reason};
+use crate::stats::{Reason, ServerCounters};
 use crate::time::Tick;
 use crate::wire::icmp::IcmpError;
 use crate::wire::{ethernet, ipv4, tcp};
@@ -18,8 +18,9 @@ use crate::wire::{ethernet, ipv4, tcp};
 const FTP_DATA: u16 = 20;
 
 impl Pipeline {
-    /// Decides about a TCP or UDP packet that this lcore owns.
-    #[inline]
+    /// Decides about a TCP or UDP packet. One whose connection is in the table is this lcore's; whose another one
+    /// is gets looked at only when it is not.
+    #[inline(always)]
     pub(super) fn connect<P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
@@ -27,22 +28,28 @@ impl Pipeline {
         flow: &Flow,
         packet: &mut P,
     ) -> Verdict {
-        if let Some((id, direction)) = self.table.find(flow.hash, &flow.key) {
-            if self.table.get(id).is_expired(now) {
-                self.end(snapshot, id);
-            } else if direction == Direction::Reply {
-                return self.reply(snapshot, now, flow, packet, id);
-            } else if begins_anew(flow, self.table.get(id), snapshot) {
-                self.end(snapshot, id);
-            } else {
-                return self.request(snapshot, now, flow, packet, id);
-            }
+        let Some((id, direction)) = self.table.find(flow.hash, &flow.key(), flow.guess) else {
+            return self.open(snapshot, now, flow, packet);
+        };
+        let connection = self.table.get_mut(id);
+        if connection.is_expired(now) {
+            return self.open_anew(snapshot, now, flow, packet, id);
         }
-        self.open(snapshot, now, flow, packet)
+        if direction == Direction::Reply {
+            return self.reply(snapshot, now, flow, packet, id);
+        }
+        // A SYN on a connection that is over opens a new one (`conn_reuse_mode` 1).
+        if opens(flow) && matches!(connection.state, State::TimeWait | State::Close) {
+            return self.open_anew(snapshot, now, flow, packet, id);
+        }
+        match snapshot.server(connection.server) {
+            Some(server) if server.present => self.request(snapshot, now, flow, packet, id, server),
+            _ => self.departed(snapshot, now, flow, packet, id),
+        }
     }
 
     /// A packet from a client, of a known connection.
-    #[inline]
+    #[inline(always)]
     fn request<P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
@@ -50,16 +57,14 @@ impl Pipeline {
         flow: &Flow,
         packet: &mut P,
         id: ConnId,
+        server: &RealServer,
     ) -> Verdict {
         let connection = self.table.get_mut(id);
-        let Some(server) = snapshot.server(connection.server).filter(|server| server.present) else {
-            return Verdict::drop(Reason::ServerRemoved);
-        };
-        let path = if connection.is_input_only() { Path::InputOnly } else { Path::Input };
-        if touch(&self.counters, connection, snapshot, now, path, flow.tcp_flags) {
+        let counters = self.counters.server(connection.server);
+        let path = |c: &Connection<_>| if c.is_input_only() { Path::InputOnly } else { Path::Input };
+        if touch(counters, connection, snapshot, now, path, flow.frame.tcp_flags) {
             snapshot.load_changed(connection.server, &self.fleet, self.lcore);
         }
-        let counters = self.counters.server(connection.server);
         counters.packets_in.add(1);
         counters.bytes_in.add(u64::from(flow.frame.total_len));
         let method = connection.method;
@@ -67,7 +72,7 @@ impl Pipeline {
     }
 
     /// A packet from a NAT real server, of a known connection.
-    #[inline]
+    #[inline(always)]
     fn reply<P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
@@ -78,19 +83,61 @@ impl Pipeline {
     ) -> Verdict {
         let connection = self.table.get_mut(id);
         connection.note_output();
-        if touch(&self.counters, connection, snapshot, now, Path::Output, flow.tcp_flags) {
+        let counters = self.counters.server(connection.server);
+        if touch(counters, connection, snapshot, now, |_| Path::Output, flow.frame.tcp_flags) {
             snapshot.load_changed(connection.server, &self.fleet, self.lcore);
         }
-        let counters = self.counters.server(connection.server);
         counters.packets_out.add(1);
         counters.bytes_out.add(u64::from(flow.frame.total_len));
+        let hop = snapshot.hops.toward_cached(flow.frame.destination.into(), &mut connection.reply_egress);
         let (address, port) = (connection.virtual_address, connection.virtual_port);
-        self.send_reply(snapshot, now, flow, packet, address, port)
+        self.send_reply(snapshot, now, flow, packet, &hop, address, port)
     }
 
-    /// A packet that belongs to no connection: it opens one, or it is not ours.
+    /// A packet of a connection whose real server was removed. IPVS drops it unless `expire_nodest_conn`, but
+    /// whoever may open a connection loses nothing by a real server that is there.
+    #[cold]
+    #[inline(never)]
+    fn departed<P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        flow: &Flow,
+        packet: &mut P,
+        id: ConnId,
+    ) -> Verdict {
+        if flow.frame.protocol == UDP_PROTOCOL || opens(flow) {
+            return self.open_anew(snapshot, now, flow, packet, id);
+        }
+        Verdict::drop(Reason::ServerRemoved)
+    }
+
+    /// A packet whose connection is over: it may open another one.
+    #[cold]
+    #[inline(never)]
+    fn open_anew<P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        flow: &Flow,
+        packet: &mut P,
+        id: ConnId,
+    ) -> Verdict {
+        self.end(snapshot, id);
+        self.open(snapshot, now, flow, packet)
+    }
+
+    /// A packet that belongs to no connection of this lcore: it is another lcore's, it opens a connection, or it is
+    /// not ours.
+    #[inline(never)]
     fn open<P: PacketBuf>(&mut self, snapshot: &Snapshot, now: Tick, flow: &Flow, packet: &mut P) -> Verdict {
-        let key = flow.key;
+        let key = flow.key();
+        if self.lcores > 1 && flow.from_port {
+            let owner = owner::owner_of(&key, &snapshot.lookup, self.lcores);
+            if let Some(owner) = owner.filter(|owner| *owner != self.lcore) {
+                return Verdict { reason: Reason::OtherLcore, action: Action::HandOver(owner) };
+            }
+        }
         let service = snapshot
             .lookup
             .service(key.destination.into(), key.destination_port, key.protocol)
@@ -120,7 +167,7 @@ impl Pipeline {
         };
         let state = match key.protocol {
             UDP_PROTOCOL => State::Udp,
-            _ => Event::of(flow.tcp_flags)
+            _ => Event::of(flow.frame.tcp_flags)
                 .map_or(State::None, |event| next_state(Path::Input, event, State::None)),
         };
         let new = NewConnection {
@@ -161,58 +208,50 @@ impl Pipeline {
 /// A TCP segment that asks for a new connection, be it on a known one.
 #[inline]
 fn opens(flow: &Flow) -> bool {
-    flow.key.protocol == TCP_PROTOCOL && flow.tcp_flags & tcp::SYN != 0
-}
-
-/// Whether a packet of a known connection is scheduled anew. A SYN is where the connection is over
-/// (`conn_reuse_mode` 1). A SYN or a datagram is where the real server was removed: IPVS drops it unless
-/// `expire_nodest_conn`, but whoever may open a connection loses nothing by a real server that is there.
-#[inline]
-fn begins_anew(flow: &Flow, connection: &Connection<Ipv4Addr>, snapshot: &Snapshot) -> bool {
-    let is_udp = flow.key.protocol == UDP_PROTOCOL;
-    if !is_udp && !opens(flow) {
-        return false;
-    }
-    let is_over = matches!(connection.state, State::TimeWait | State::Close);
-    is_over || !snapshot.server(connection.server).is_some_and(|server| server.present)
+    flow.frame.protocol == TCP_PROTOCOL && flow.frame.tcp_flags & tcp::SYN != 0
 }
 
 /// Whether a packet of no connection may open one.
 fn may_open(flow: &Flow) -> bool {
-    let by_flags = flow.key.protocol == UDP_PROTOCOL || opens(flow) && flow.tcp_flags & tcp::RST == 0;
-    by_flags && flow.key.source_port != FTP_DATA
+    let by_flags = flow.frame.protocol == UDP_PROTOCOL || opens(flow) && flow.frame.tcp_flags & tcp::RST == 0;
+    by_flags && flow.frame.source_port() != FTP_DATA
 }
 
-/// Notes a packet in its connection: state, timeout, moment; and in its real server's load. True when
-/// that changed.
-#[inline]
+/// Notes a packet in its connection: state, timeout, moment; and in its real server's load. True when that
+/// changed.
+#[inline(always)]
+#[must_use = "a scheduler that goes by load is to be told"]
 fn touch(
-    counters: &LcoreCounters,
+    counters: &ServerCounters,
     connection: &mut Connection<Ipv4Addr>,
     snapshot: &Snapshot,
     now: Tick,
-    path: Path,
+    path: impl FnOnce(&Connection<Ipv4Addr>) -> Path,
     tcp_flags: u8,
 ) -> bool {
     let before = connection.state;
-    let mut load_changed = false;
     if connection.protocol == TCP_PROTOCOL
         && let Some(event) = Event::of(tcp_flags)
     {
-        connection.state = next_state(path, event, before);
-        if connection.state.is_active() != before.is_active() {
-            let server = counters.server(connection.server);
-            let (more, less) = if before.is_active() {
-                (&server.inactive, &server.active)
-            } else {
-                (&server.active, &server.inactive)
-            };
-            more.add(1);
-            less.sub(1);
-            load_changed = true;
-        }
+        connection.state = next_state(path(connection), event, before);
     }
     connection.timeout = snapshot.timeouts.of(connection.state);
     connection.last_seen = now;
-    load_changed
+    let changed = connection.state.is_active() != before.is_active();
+    if changed {
+        change_activity(counters, before.is_active());
+    }
+    changed
+}
+
+/// A connection became inactive, or active.
+#[cold]
+fn change_activity(counters: &ServerCounters, was_active: bool) {
+    let (more, less) = if was_active {
+        (&counters.inactive, &counters.active)
+    } else {
+        (&counters.active, &counters.inactive)
+    };
+    more.add(1);
+    less.sub(1);
 }

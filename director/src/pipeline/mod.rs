@@ -13,10 +13,11 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 pub use limit::RateLimit;
-pub use verdict::{Action, Verdict};
+pub use verdict::{Action, Verdict, Wait};
 
-use crate::connection::{Connection, ConnectionTable, FlowHash, FlowKey, TCP_PROTOCOL, UDP_PROTOCOL};
+use crate::connection::{Connection, ConnectionTable, FlowHash, FlowKey, Guess};
 use crate::id::{LcoreId, PortId};
+use crate::nexthop::{MacAddr, Unresolved};
 use crate::packet::PacketBuf;
 use crate::service::Snapshot;
 use crate::stats::{Fleet, LcoreCounters, Reason};
@@ -39,10 +40,34 @@ pub enum Arrival {
 #[derive(Clone, Copy, Debug)]
 struct Flow {
     frame: Ipv4Frame,
-    key: FlowKey<Ipv4Addr>,
-    /// Of `wire::tcp`; 0 for UDP.
-    tcp_flags: u8,
+    /// From a port, so that this lcore need not be the one that owns it.
+    from_port: bool,
+    /// Not decided about yet.
+    goes_on: bool,
     hash: FlowHash,
+    guess: Guess,
+}
+
+impl Flow {
+    /// What stands in the place of a packet that was decided about.
+    const NONE: Flow = Flow {
+        frame: Ipv4Frame::NONE,
+        from_port: false,
+        goes_on: false,
+        hash: FlowHash::NONE,
+        guess: Guess::NONE,
+    };
+
+    #[inline(always)]
+    fn key(&self) -> FlowKey<Ipv4Addr> {
+        FlowKey {
+            source: self.frame.source,
+            destination: self.frame.destination,
+            source_port: self.frame.source_port(),
+            destination_port: self.frame.destination_port(),
+            protocol: self.frame.protocol,
+        }
+    }
 }
 
 /// One lcore's data plane without its ports.
@@ -53,6 +78,8 @@ pub struct Pipeline {
     counters: Arc<LcoreCounters>,
     fleet: Fleet,
     icmp_limit: RateLimit,
+    /// Next hops that packets of this burst wait for.
+    awaited: Vec<Unresolved>,
     /// Identification of packets that the director makes itself.
     next_id: u16,
 }
@@ -68,6 +95,7 @@ impl Pipeline {
             counters,
             fleet,
             icmp_limit: RateLimit::default(),
+            awaited: Vec::with_capacity(MAX_BURST),
             next_id: 1,
         }
     }
@@ -83,30 +111,38 @@ impl Pipeline {
         verdicts: &mut [Verdict; MAX_BURST],
     ) {
         debug_assert!(packets.len() <= MAX_BURST);
-        let mut flows: [Option<Flow>; MAX_BURST] = [None; MAX_BURST];
+        self.awaited.clear();
+        let station = match arrival {
+            // A port that the snapshot does not know is not up yet: nothing is addressed to no address.
+            Arrival::Port(port) => {
+                Some(snapshot.ports.get(usize::from(port.0)).map_or(MacAddr([0; 6]), |info| info.mac))
+            }
+            Arrival::Ring => None,
+        };
+        let mut flows = [Flow::NONE; MAX_BURST];
         for (packet, (flow, verdict)) in packets.iter().zip(flows.iter_mut().zip(verdicts.iter_mut())) {
-            let classified = if packet.is_whole() {
-                self.classify(snapshot, arrival, packet.bytes())
-            } else {
-                Err(Verdict::drop(Reason::Scattered))
-            };
-            match classified {
-                Ok(found) => {
-                    self.table.prefetch_bucket(found.hash);
-                    *flow = Some(found);
-                }
+            match self.classify(snapshot, station, packet, flow) {
+                Ok(()) => self.table.prefetch_bucket(flow.hash),
                 Err(decided) => *verdict = decided,
             }
         }
-        for flow in flows[..packets.len()].iter().flatten() {
-            self.table.prefetch_connection(flow.hash);
+        for flow in flows[..packets.len()].iter_mut().filter(|flow| flow.goes_on) {
+            flow.guess = self.table.prefetch_connection(flow.hash);
+        }
+        for flow in flows[..packets.len()].iter().filter(|flow| flow.goes_on) {
+            self.table.touch(flow.guess);
         }
         for (packet, (flow, verdict)) in packets.iter_mut().zip(flows.iter().zip(verdicts.iter_mut())) {
-            if let Some(flow) = flow {
+            if flow.goes_on {
                 *verdict = self.connect(snapshot, now, flow, packet);
             }
             self.counters.reason(verdict.reason).add(1);
         }
+    }
+
+    /// The next hop that a packet of the last burst waits for.
+    pub fn awaited(&self, wait: Wait) -> Unresolved {
+        self.awaited[usize::from(wait.0)]
     }
 
     /// Removes connections whose time is over, looking at no more than `budget` of them. Call between
@@ -130,55 +166,67 @@ impl Pipeline {
         &self.counters
     }
 
-    /// What a frame is: a packet for the stages to come, or the end of its way.
-    #[inline]
-    fn classify(&self, snapshot: &Snapshot, arrival: Arrival, bytes: &[u8]) -> Result<Flow, Verdict> {
-        let parsed = wire::parse(bytes).map_err(|error| {
-            Verdict::drop(match error {
-                wire::Error::TruncatedEthernet => Reason::TruncatedEthernet,
-                wire::Error::BadIpv4Header => Reason::BadIpv4Header,
-                wire::Error::BadTcpHeader => Reason::BadTcpHeader,
-                wire::Error::BadUdpHeader => Reason::BadUdpHeader,
-            })
-        })?;
-        if let Arrival::Port(port) = arrival {
-            let destination = ethernet::destination(bytes);
-            if ethernet::is_group(destination) {
-                return Err(Verdict::punt(Reason::Group));
-            }
-            let ours = snapshot.ports.get(usize::from(port.0)).map(|info| info.mac);
-            if ours != Some(destination) {
-                return Err(Verdict::drop(Reason::ForeignMac));
-            }
+    /// What a frame is: a packet for the stages to come, or the end of its way. `station` is the Ethernet address
+    /// of the port that it came by, where it came by a port.
+    #[inline(always)]
+    fn classify<P: PacketBuf>(
+        &self,
+        snapshot: &Snapshot,
+        station: Option<MacAddr>,
+        packet: &P,
+        flow: &mut Flow,
+    ) -> Result<(), Verdict> {
+        if !packet.is_whole() {
+            return Err(Verdict::drop(Reason::Scattered));
         }
-        let Parsed::Ipv4(frame) = parsed else { return Err(Verdict::punt(Reason::NotIpv4)) };
-        let (source_port, destination_port, protocol, tcp_flags) = match frame.transport {
-            Transport::Tcp { source, destination, flags } => (source, destination, TCP_PROTOCOL, flags),
-            Transport::Udp { source, destination } => (source, destination, UDP_PROTOCOL, 0),
+        let bytes = packet.bytes();
+        let parsed = wire::parse(bytes, &mut flow.frame).map_err(malformed)?;
+        if let Some(ours) = station
+            && ours != ethernet::destination(bytes)
+        {
+            return Err(not_for_us(bytes));
+        }
+        if parsed == Parsed::Other {
+            return Err(Verdict::punt(Reason::NotIpv4));
+        }
+        match flow.frame.transport {
+            Transport::Tcp | Transport::Udp => {}
             Transport::Other => return Err(Verdict::punt(Reason::OtherProtocol)),
-            Transport::Fragment => {
-                let ours = snapshot.lookup.may_concern(frame.source.into(), frame.destination.into());
-                return Err(if ours {
-                    Verdict::drop(Reason::Fragment)
-                } else {
-                    Verdict::punt(Reason::NoService)
-                });
-            }
-        };
-        let key = FlowKey {
-            source: frame.source,
-            destination: frame.destination,
-            source_port,
-            destination_port,
-            protocol,
-        };
-        if self.lcores > 1 && arrival != Arrival::Ring {
-            let owner = owner::owner_of(&key, &snapshot.lookup, self.lcores);
-            if let Some(owner) = owner.filter(|owner| *owner != self.lcore) {
-                return Err(Verdict { reason: Reason::OtherLcore, action: Action::HandOver(owner) });
-            }
+            Transport::Fragment => return Err(fragment(snapshot, &flow.frame)),
         }
-        Ok(Flow { frame, key, tcp_flags, hash: self.table.hash(&key) })
+        flow.from_port = station.is_some();
+        flow.goes_on = true;
+        flow.hash = self.table.hash(&flow.key());
+        Ok(())
+    }
+}
+
+#[cold]
+fn malformed(error: wire::Error) -> Verdict {
+    Verdict::drop(match error {
+        wire::Error::TruncatedEthernet => Reason::TruncatedEthernet,
+        wire::Error::BadIpv4Header => Reason::BadIpv4Header,
+        wire::Error::BadTcpHeader => Reason::BadTcpHeader,
+        wire::Error::BadUdpHeader => Reason::BadUdpHeader,
+    })
+}
+
+/// A frame whose Ethernet destination is not the port's.
+#[cold]
+fn not_for_us(bytes: &[u8]) -> Verdict {
+    if ethernet::is_group(ethernet::destination(bytes)) {
+        Verdict::punt(Reason::Group)
+    } else {
+        Verdict::drop(Reason::ForeignMac)
+    }
+}
+
+#[cold]
+fn fragment(snapshot: &Snapshot, frame: &Ipv4Frame) -> Verdict {
+    if snapshot.lookup.may_concern(frame.source.into(), frame.destination.into()) {
+        Verdict::drop(Reason::Fragment)
+    } else {
+        Verdict::punt(Reason::NoService)
     }
 }
 

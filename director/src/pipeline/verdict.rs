@@ -1,8 +1,11 @@
 //! How a packet ends.
 
 use crate::id::{LcoreId, PortId};
-use crate::nexthop::Unresolved;
 use crate::stats::Reason;
+
+/// Where the pipeline keeps what a packet waits for, until the next burst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait(pub(super) u8);
 
 /// What is to be done with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,8 +13,8 @@ pub enum Action {
     /// Send it by a port as it is now.
     Forward(PortId),
     /// As [`Action::Forward`], but its Ethernet addresses are missing until the kernel has found the
-    /// neighbour's.
-    Hold(Unresolved),
+    /// neighbour's; [`super::Pipeline::awaited`] says which one that is.
+    Hold(Wait),
     /// Give it to another lcore, unchanged.
     HandOver(LcoreId),
     /// Give it to the kernel, unchanged.
@@ -20,7 +23,7 @@ pub enum Action {
     Drop,
 }
 
-/// What is to be done with a packet, and why.
+/// What is to be done with a packet, and why. Small: it fits a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Why; counted.
@@ -39,5 +42,15 @@ impl Verdict {
 
     pub(super) fn punt(reason: Reason) -> Verdict {
         Verdict { reason, action: Action::Punt }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Verdict;
+
+    #[test]
+    fn a_verdict_fits_a_register() {
+        assert!(size_of::<Verdict>() <= 4);
     }
 }

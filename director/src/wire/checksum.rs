@@ -6,8 +6,8 @@
 //! input, while the older `HC - ~m - m'` and `HC + m - m'` go wrong at 0x0000 and 0xffff.
 
 /// Folds a wide one's-complement sum to 16 bits.
-#[inline]
-fn fold(mut sum: u64) -> u16 {
+#[inline(always)]
+pub(super) fn fold(mut sum: u64) -> u16 {
     sum = (sum & 0xffff_ffff) + (sum >> 32);
     sum = (sum & 0xffff) + (sum >> 16);
     sum = (sum & 0xffff) + (sum >> 16);
@@ -17,7 +17,7 @@ fn fold(mut sum: u64) -> u16 {
 
 /// The one's-complement sum (not inverted) of `bytes`, started from `initial`. An odd last byte
 /// counts as the upper half of a word.
-#[inline]
+#[inline(always)]
 pub fn sum(bytes: &[u8], initial: u64) -> u16 {
     let (words, rest) = bytes.as_chunks::<4>();
     let mut sum: u64 = initial;
@@ -49,19 +49,19 @@ pub struct Delta(u64);
 
 impl Delta {
     /// A 16-bit word changes from `old` to `new`.
-    #[inline]
+    #[inline(always)]
     pub fn replace_u16(self, old: u16, new: u16) -> Delta {
         Delta(self.0 + u64::from(!old) + u64::from(new))
     }
 
     /// Two neighbouring 16-bit words change.
-    #[inline]
+    #[inline(always)]
     pub fn replace_u32(self, old: u32, new: u32) -> Delta {
         Delta(self.0 + u64::from(!old) + u64::from(new))
     }
 
     /// The checksum after the changes (RFC 1624, equation 3).
-    #[inline]
+    #[inline(always)]
     pub fn apply(self, checksum: u16) -> u16 {
         !fold(self.0 + u64::from(!checksum))
     }

@@ -10,13 +10,13 @@ pub const IPV4: u16 = 0x0800;
 pub const MIN_FRAME: usize = 60;
 
 /// The destination address.
-#[inline]
+#[inline(always)]
 pub fn destination(frame: &[u8]) -> MacAddr {
-    MacAddr([frame[0], frame[1], frame[2], frame[3], frame[4], frame[5]])
+    MacAddr(super::read(frame, 0))
 }
 
 /// The EtherType.
-#[inline]
+#[inline(always)]
 pub fn ether_type(frame: &[u8]) -> u16 {
     super::read_u16(frame, 12)
 }
@@ -28,7 +28,7 @@ pub fn is_group(address: MacAddr) -> bool {
 }
 
 /// Writes a whole header.
-#[inline]
+#[inline(always)]
 pub fn write_header(frame: &mut [u8], addresses: &[u8; 12], ether_type: u16) {
     frame[..12].copy_from_slice(addresses);
     super::write_u16(frame, 12, ether_type);

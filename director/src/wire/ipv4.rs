@@ -34,47 +34,48 @@ pub fn tos(ip: &[u8]) -> u8 {
 }
 
 /// Length of header and payload, in bytes.
-#[inline]
+#[inline(always)]
 pub fn total_len(ip: &[u8]) -> u16 {
     read_u16(ip, TOTAL_LEN)
 }
 
 /// Flags (upper three bits) and fragment offset in units of eight bytes.
-#[inline]
+#[inline(always)]
 pub fn flags_and_offset(ip: &[u8]) -> u16 {
     read_u16(ip, FLAGS)
 }
 
 /// Time to live.
-#[inline]
+#[inline(always)]
 pub fn ttl(ip: &[u8]) -> u8 {
     ip[TTL]
 }
 
 /// Protocol of the payload.
-#[inline]
+#[inline(always)]
 pub fn protocol(ip: &[u8]) -> u8 {
     ip[9]
 }
 
 /// Source address.
-#[inline]
+#[inline(always)]
 pub fn source(ip: &[u8]) -> Ipv4Addr {
-    Ipv4Addr::new(ip[SOURCE], ip[SOURCE + 1], ip[SOURCE + 2], ip[SOURCE + 3])
+    Ipv4Addr::from(super::read::<4>(ip, SOURCE))
 }
 
 /// Destination address.
-#[inline]
+#[inline(always)]
 pub fn destination(ip: &[u8]) -> Ipv4Addr {
-    Ipv4Addr::new(ip[DESTINATION], ip[DESTINATION + 1], ip[DESTINATION + 2], ip[DESTINATION + 3])
+    Ipv4Addr::from(super::read::<4>(ip, DESTINATION))
 }
 
 /// Lowers the TTL by one and mends the checksum. The caller has made sure that it is not 0.
-#[inline]
+#[inline(always)]
 pub fn decrement_ttl(ip: &mut [u8]) {
+    // TTL and protocol are one word of the checksum. Read back, it would have to wait for the byte written.
     let old = read_u16(ip, TTL);
-    ip[TTL] -= 1;
-    let new = read_u16(ip, TTL);
+    let new = old.wrapping_sub(0x0100);
+    ip[TTL] = (new >> 8) as u8;
     let checksum = Delta::default().replace_u16(old, new).apply(read_u16(ip, CHECKSUM));
     write_u16(ip, CHECKSUM, checksum);
 }
@@ -90,13 +91,13 @@ pub enum Side {
 
 /// Writes an address and mends the header's checksum. Returns the change, which the transport
 /// checksum needs as well, since its pseudo header holds the address too.
-#[inline]
+#[inline(always)]
 pub fn rewrite_address(ip: &mut [u8], side: Side, new: Ipv4Addr) -> Delta {
     let at = match side {
         Side::Source => SOURCE,
         Side::Destination => DESTINATION,
     };
-    let old = u32::from_be_bytes([ip[at], ip[at + 1], ip[at + 2], ip[at + 3]]);
+    let old = u32::from_be_bytes(super::read(ip, at));
     let delta = Delta::default().replace_u32(old, u32::from(new));
     ip[at..at + 4].copy_from_slice(&new.octets());
     let checksum = delta.apply(read_u16(ip, CHECKSUM));
@@ -133,8 +134,9 @@ pub struct Header {
 
 impl Header {
     /// Writes the 20 bytes at the start of `ip`, checksum included.
-    #[inline]
+    #[inline(always)]
     pub fn write(&self, ip: &mut [u8]) {
+        let ip = &mut ip[..MIN_HEADER_LEN];
         ip[0] = 0x45;
         ip[TOS] = self.tos;
         write_u16(ip, TOTAL_LEN, self.total_len);
@@ -142,11 +144,19 @@ impl Header {
         write_u16(ip, FLAGS, self.flags_and_offset);
         ip[TTL] = self.ttl;
         ip[9] = self.protocol;
-        write_u16(ip, CHECKSUM, 0);
+        write_u16(ip, CHECKSUM, self.checksum());
         ip[SOURCE..SOURCE + 4].copy_from_slice(&self.source.octets());
         ip[DESTINATION..DESTINATION + 4].copy_from_slice(&self.destination.octets());
-        let checksum = !super::checksum::sum(&ip[..MIN_HEADER_LEN], 0);
-        write_u16(ip, CHECKSUM, checksum);
+    }
+
+    /// From the fields: read back from the frame, the processor would wait for what was written just now.
+    #[inline(always)]
+    fn checksum(&self) -> u16 {
+        let first = 0x4500 | u16::from(self.tos);
+        let fifth = u16::from(self.ttl) << 8 | u16::from(self.protocol);
+        let words = [first, self.total_len, self.id, self.flags_and_offset, fifth];
+        let addresses = u64::from(u32::from(self.source)) + u64::from(u32::from(self.destination));
+        !super::checksum::fold(words.into_iter().map(u64::from).sum::<u64>() + addresses)
     }
 }
 

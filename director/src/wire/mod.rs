@@ -26,13 +26,21 @@ pub enum Error {
 }
 
 /// Reads the big-endian 16-bit field at `at`.
-#[inline]
+#[inline(always)]
 pub(crate) fn read_u16(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+    u16::from_be_bytes(read(bytes, at))
+}
+
+/// The `N` bytes at `at`, by one check of the length.
+#[inline(always)]
+pub(crate) fn read<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut read = [0; N];
+    read.copy_from_slice(&bytes[at..at + N]);
+    read
 }
 
 /// Writes the big-endian 16-bit field at `at`.
-#[inline]
+#[inline(always)]
 pub(crate) fn write_u16(bytes: &mut [u8], at: usize, value: u16) {
     bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }

@@ -8,35 +8,72 @@ use super::{Error, ethernet, ipv4, tcp, udp};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// An IPv4 packet whose header is sound.
-    Ipv4(Ipv4Frame),
+    Ipv4,
     /// Anything else (ARP, IPv6, tagged frames): not for the data plane.
     Other,
 }
 
-/// An IPv4 packet in an Ethernet frame.
+/// An IPv4 packet in an Ethernet frame. Flat, so that each field is written and read in its own size: the
+/// processor waits when a value is read in greater pieces than it was written in just before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv4Frame {
-    /// Length of the IP header with its options: 20..=60 bytes.
-    pub header_len: u8,
-    /// Length of the IP packet, header included, as its header says; the frame holds that much.
-    pub total_len: u16,
     /// Source address.
     pub source: Ipv4Addr,
     /// Destination address.
     pub destination: Ipv4Addr,
+    /// Source and destination port of TCP and UDP, the source in the upper half; else 0.
+    ports: u32,
+    /// Length of the IP packet, header included, as its header says; the frame holds that much.
+    pub total_len: u16,
+    /// Length of the IP header with its options: 20..=60 bytes.
+    pub header_len: u8,
+    /// IP protocol number.
+    pub protocol: u8,
     /// What it carries.
     pub transport: Transport,
+    /// Flags of TCP (those of `wire::tcp`); else 0.
+    pub tcp_flags: u8,
 }
 
 impl Ipv4Frame {
+    /// Of no packet.
+    pub const NONE: Ipv4Frame = Ipv4Frame {
+        source: Ipv4Addr::UNSPECIFIED,
+        destination: Ipv4Addr::UNSPECIFIED,
+        ports: 0,
+        total_len: 0,
+        header_len: 0,
+        protocol: 0,
+        transport: Transport::Other,
+        tcp_flags: 0,
+    };
+
+    fn put(&mut self, transport: Transport, ports: u32, tcp_flags: u8) {
+        self.transport = transport;
+        self.ports = ports;
+        self.tcp_flags = tcp_flags;
+    }
+
+    /// Source port of TCP and UDP; else 0.
+    #[inline(always)]
+    pub fn source_port(&self) -> u16 {
+        (self.ports >> 16) as u16
+    }
+
+    /// Destination port of TCP and UDP; else 0.
+    #[inline(always)]
+    pub fn destination_port(&self) -> u16 {
+        self.ports as u16
+    }
+
     /// Offset of the transport header from the start of the frame.
-    #[inline]
+    #[inline(always)]
     pub fn transport_offset(&self) -> usize {
         ethernet::HEADER_LEN + usize::from(self.header_len)
     }
 
     /// Offset of the end of the IP packet from the start of the frame; padding follows, if anything.
-    #[inline]
+    #[inline(always)]
     pub fn end(&self) -> usize {
         ethernet::HEADER_LEN + usize::from(self.total_len)
     }
@@ -46,34 +83,81 @@ impl Ipv4Frame {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// TCP with a whole header.
-    Tcp {
-        /// Source port.
-        source: u16,
-        /// Destination port.
-        destination: u16,
-        /// The flags of `wire::tcp`.
-        flags: u8,
-    },
+    Tcp,
     /// UDP with a whole header.
-    Udp {
-        /// Source port.
-        source: u16,
-        /// Destination port.
-        destination: u16,
-    },
+    Udp,
     /// A fragment of a TCP segment or UDP datagram, the first one included.
     Fragment,
     /// Any other protocol, ICMP included, in one piece or not.
     Other,
 }
 
-/// Reads a frame.
+/// Reads a frame. Where it is IPv4, `into` says what is in it; else that holds anything.
 ///
 /// # Errors
 /// What cannot be a packet that an honest host sent. The header's checksum is not looked at: it is
 /// only updated incrementally, so a wrong one stays wrong for its receiver to see.
-#[inline]
-pub fn parse(frame: &[u8]) -> Result<Parsed, Error> {
+#[inline(always)]
+pub fn parse(frame: &[u8], into: &mut Ipv4Frame) -> Result<Parsed, Error> {
+    // Without options everything is where it is in nearly every packet. Whatever is unusual is told apart behind.
+    match frame.first_chunk::<USUAL_LEN>() {
+        Some(head) if parse_usual(head, frame.len(), into) => Ok(Parsed::Ipv4),
+        _ => parse_any(frame, into),
+    }
+}
+
+/// Ethernet, IPv4 without options, the ports of TCP or UDP and a little more.
+const USUAL_LEN: usize = ethernet::HEADER_LEN + ipv4::MIN_HEADER_LEN + tcp::MIN_HEADER_LEN;
+
+/// Reads an unfragmented packet of TCP or UDP without IP options from the first bytes of a frame of `len` bytes.
+/// False for everything else, good or bad.
+#[inline(always)]
+fn parse_usual(head: &[u8; USUAL_LEN], len: usize, into: &mut Ipv4Frame) -> bool {
+    const NO_OPTIONS: u8 = 0x45;
+    const TRANSPORT: usize = ethernet::HEADER_LEN + ipv4::MIN_HEADER_LEN;
+    let ip = &head[ethernet::HEADER_LEN..];
+    let total_len = ipv4::total_len(ip);
+    let is_usual = ethernet::ether_type(head) == ethernet::IPV4
+        && ip[0] == NO_OPTIONS
+        && ipv4::flags_and_offset(ip) & !(ipv4::DONT_FRAGMENT | 0x8000) == 0
+        && usize::from(total_len) <= len - ethernet::HEADER_LEN;
+    if !is_usual {
+        return false;
+    }
+    let transport = &head[TRANSPORT..];
+    let payload_len = usize::from(total_len).saturating_sub(ipv4::MIN_HEADER_LEN);
+    let protocol = ipv4::protocol(ip);
+    let is_tcp = protocol == ipv4::TCP;
+    let is_sound = if is_tcp {
+        let header_len = tcp::header_len(transport);
+        header_len >= tcp::MIN_HEADER_LEN && header_len <= payload_len
+    } else {
+        let datagram_len = usize::from(udp::len(transport));
+        protocol == ipv4::UDP && datagram_len >= udp::HEADER_LEN && datagram_len <= payload_len
+    };
+    if !is_sound {
+        return false;
+    }
+    into.source = ipv4::source(ip);
+    into.destination = ipv4::destination(ip);
+    into.ports = ports(transport);
+    into.total_len = total_len;
+    into.header_len = ipv4::MIN_HEADER_LEN as u8;
+    into.protocol = protocol;
+    into.transport = if is_tcp { Transport::Tcp } else { Transport::Udp };
+    into.tcp_flags = if is_tcp { tcp::flags(transport) } else { 0 };
+    true
+}
+
+/// Source and destination port, which TCP and UDP have in the same place.
+#[inline(always)]
+fn ports(transport: &[u8]) -> u32 {
+    u32::from_be_bytes(super::read(transport, 0))
+}
+
+/// As [`parse`], for any frame.
+#[inline(never)]
+fn parse_any(frame: &[u8], into: &mut Ipv4Frame) -> Result<Parsed, Error> {
     if frame.len() < ethernet::HEADER_LEN {
         return Err(Error::TruncatedEthernet);
     }
@@ -95,22 +179,20 @@ pub fn parse(frame: &[u8]) -> Result<Parsed, Error> {
     let ip = &ip[..usize::from(total_len)];
     let protocol = ipv4::protocol(ip);
     let is_fragment = ipv4::flags_and_offset(ip) & !(ipv4::DONT_FRAGMENT | 0x8000) != 0;
-    let transport = if is_fragment && matches!(protocol, ipv4::TCP | ipv4::UDP) {
-        Transport::Fragment
+    into.header_len = header_len as u8;
+    into.protocol = protocol;
+    into.total_len = total_len;
+    into.source = ipv4::source(ip);
+    into.destination = ipv4::destination(ip);
+    if is_fragment && matches!(protocol, ipv4::TCP | ipv4::UDP) {
+        into.put(Transport::Fragment, 0, 0);
     } else {
-        parse_transport(protocol, &ip[header_len..])?
-    };
-    Ok(Parsed::Ipv4(Ipv4Frame {
-        header_len: header_len as u8,
-        total_len,
-        source: ipv4::source(ip),
-        destination: ipv4::destination(ip),
-        transport,
-    }))
+        parse_transport(protocol, &ip[header_len..], into)?;
+    }
+    Ok(Parsed::Ipv4)
 }
 
-#[inline]
-fn parse_transport(protocol: u8, payload: &[u8]) -> Result<Transport, Error> {
+fn parse_transport(protocol: u8, payload: &[u8], into: &mut Ipv4Frame) -> Result<(), Error> {
     match protocol {
         ipv4::TCP => {
             if payload.len() < tcp::MIN_HEADER_LEN {
@@ -120,11 +202,7 @@ fn parse_transport(protocol: u8, payload: &[u8]) -> Result<Transport, Error> {
             if header_len < tcp::MIN_HEADER_LEN || header_len > payload.len() {
                 return Err(Error::BadTcpHeader);
             }
-            Ok(Transport::Tcp {
-                source: super::read_u16(payload, 0),
-                destination: super::read_u16(payload, 2),
-                flags: tcp::flags(payload),
-            })
+            into.put(Transport::Tcp, ports(payload), tcp::flags(payload));
         }
         ipv4::UDP => {
             if payload.len() < udp::HEADER_LEN {
@@ -134,11 +212,43 @@ fn parse_transport(protocol: u8, payload: &[u8]) -> Result<Transport, Error> {
             if len < udp::HEADER_LEN || len > payload.len() {
                 return Err(Error::BadUdpHeader);
             }
-            Ok(Transport::Udp {
-                source: super::read_u16(payload, 0),
-                destination: super::read_u16(payload, 2),
-            })
+            into.put(Transport::Udp, ports(payload), 0);
         }
-        _ => Ok(Transport::Other),
+        _ => into.put(Transport::Other, 0, 0),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The short way reads what the long way reads, and leaves to it what it does not.
+        #[test]
+        fn the_usual_is_no_exception(
+            mut frame in proptest::collection::vec(any::<u8>(), 0..80),
+            first in prop_oneof![Just(0x45u8), Just(0x46), any::<u8>()],
+            total_len in prop_oneof![20u16..70, any::<u16>()],
+            flags in prop_oneof![Just(0u16), Just(ipv4::DONT_FRAGMENT), any::<u16>()],
+            protocol in prop_oneof![Just(ipv4::TCP), Just(ipv4::UDP), any::<u8>()],
+            udp_len in prop_oneof![0u16..60, any::<u16>()],
+        ) {
+            let words = [(12, ethernet::IPV4), (16, total_len), (20, flags), (38, udp_len)];
+            let len = frame.len();
+            for (at, word) in words.into_iter().filter(|(at, _)| at + 2 <= len) {
+                super::super::write_u16(&mut frame, at, word);
+            }
+            for (at, byte) in [(14, first), (23, protocol)].into_iter().filter(|(at, _)| *at < len) {
+                frame[at] = byte;
+            }
+            let (mut short, mut long) = (Ipv4Frame::NONE, Ipv4Frame::NONE);
+            let parsed = parse(&frame, &mut short);
+            prop_assert_eq!(parsed, parse_any(&frame, &mut long));
+            if parsed == Ok(Parsed::Ipv4) {
+                prop_assert_eq!(short, long);
+            }
+        }
     }
 }

@@ -154,6 +154,6 @@ fn no_way_to_the_real_server() {
     world.view.neighbours.retain(|neighbour, _| neighbour.ip != crate::world::ip("10.0.2.11"));
     world.publish();
     let outcome = world.send(CLIENT_SIDE, &syn(20001));
-    let Action::Hold(unresolved) = outcome.verdict.action else { panic!("{:?}", outcome.verdict) };
-    assert_eq!(unresolved.neighbour.ip, crate::world::ip("10.0.2.11"));
+    let Action::Hold(wait) = outcome.verdict.action else { panic!("{:?}", outcome.verdict) };
+    assert_eq!(world.pipelines[0].awaited(wait).neighbour.ip, crate::world::ip("10.0.2.11"));
 }

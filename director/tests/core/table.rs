@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use control::model::ForwardingMethod;
-use director::connection::{ConnectionTable, Direction, FlowKey, Full, HashSeed, NewConnection, State};
+use director::connection::{
+    ConnectionTable, Direction, FlowKey, Full, Guess, HashSeed, NewConnection, State,
+};
 use director::service::{ServerId, ServiceId};
 use director::time::Tick;
 use proptest::prelude::*;
@@ -43,7 +45,14 @@ fn reply(n: u32) -> FlowKey<Ipv4Addr> {
 }
 
 fn find(table: &ConnectionTable<Ipv4Addr>, key: &FlowKey<Ipv4Addr>) -> Option<(u32, Direction)> {
-    table.find(table.hash(key), key).map(|(id, direction)| (table.get(id).server.0, direction))
+    let hash = table.hash(key);
+    let found = table.find(hash, key, table.prefetch_connection(hash));
+    // A guess may be stale or missing by the time that it is used; whatever it is, the answer is the same.
+    let stale = table.prefetch_connection(table.hash(&FlowKey { source_port: !key.source_port, ..*key }));
+    for guess in [Guess::NONE, stale] {
+        assert_eq!(table.find(hash, key, guess), found);
+    }
+    found.map(|(id, direction)| (table.get(id).server.0, direction))
 }
 
 #[derive(Clone, Debug)]
@@ -104,14 +113,14 @@ proptest! {
                 }
                 Step::Remove(n) => {
                     let key = key(n);
-                    if let Some((id, _)) = table.find(table.hash(&key), &key) {
+                    if let Some((id, _)) = table.find(table.hash(&key), &key, Guess::NONE) {
                         table.remove(id);
                         prop_assert!(map.remove(&n).is_some());
                     }
                 }
                 Step::Touch(n) => {
                     let key = key(n);
-                    if let Some((id, _)) = table.find(table.hash(&key), &key) {
+                    if let Some((id, _)) = table.find(table.hash(&key), &key, Guess::NONE) {
                         table.get_mut(id).last_seen = now;
                         map.get_mut(&n).unwrap().1 = now;
                     }

@@ -11,7 +11,7 @@ use capsule::packets::ip::v4::Ipv4;
 use capsule::packets::{Ethernet, Packet};
 use director::forward::nat;
 use director::wire::ipv4::{self, Side};
-use director::wire::{Parsed, ethernet, parse};
+use director::wire::{Ipv4Frame, Parsed, ethernet, parse};
 use rustix::time::{ClockId, clock_gettime};
 use second_opinion::frame::bytes_of;
 use second_opinion::nat::{Plan, RealServer};
@@ -100,7 +100,8 @@ fn by_director(frames: &[Vec<u8>], plans: &[Plan; 2], rounds: usize) -> Vec<Vec<
         addresses[..6].copy_from_slice(&server.mac);
         addresses[6..].copy_from_slice(&plan.own_mac);
         for frame in &mut frames {
-            let Ok(Parsed::Ipv4(packet)) = parse(black_box(frame)) else { panic!("IPv4") };
+            let mut packet = Ipv4Frame::NONE;
+            assert_eq!(parse(black_box(frame), &mut packet), Ok(Parsed::Ipv4));
             assert!(packet.destination == *plan.service.ip(), "for the service");
             ipv4::decrement_ttl(&mut frame[ethernet::HEADER_LEN..]);
             nat::rewrite(frame, &packet, Side::Destination, *server.address.ip(), server.address.port());
