@@ -1,5 +1,6 @@
-//! Virtual labs, clients and real servers, and the demo: what proves the rest.
+//! Virtual labs, clients and real servers, the demo and the benchmark: what proves the rest.
 
+pub mod bench;
 pub mod decap;
 pub mod demo;
 pub mod error;

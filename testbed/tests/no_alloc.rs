@@ -1,0 +1,139 @@
+//! A worker lcore takes no memory from the allocator once it runs, and gives none back: neither for packets of
+//! known connections, nor to open, end or expire them.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use director::lcore::clock::Nanos;
+use director::lcore::query::QueryBox;
+use director::lcore::{Exception, Lcore, LcoreParts, LcorePort, QueuePair, hand_over_rings};
+use director::pipeline::MAX_BURST;
+use director::stats::{Fleet, QueueCounters};
+use director::time::Tick;
+use testbed::bench::case::{Case, Direction, Method, Traffic};
+use testbed::bench::flows::{ACK, Order, SYN, Target, Templates};
+use testbed::bench::packet::FixedPacket;
+use testbed::bench::subject::{Handshake, Subject};
+
+thread_local! {
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The system's allocator, with the calls of each thread counted.
+struct Counting;
+
+// SAFETY: all is done by the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.set(CALLS.get() + 1);
+        // SAFETY: as we were called.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        CALLS.set(CALLS.get() + 1);
+        // SAFETY: as we were called.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Receives stamped frames, and takes back what is sent to stamp it again.
+struct Loop {
+    store: Vec<FixedPacket>,
+    templates: Vec<Templates>,
+    order: Order,
+}
+
+impl QueuePair for Loop {
+    type Packet = FixedPacket;
+
+    fn receive(&mut self, into: &mut Vec<FixedPacket>) -> u16 {
+        for n in 0..MAX_BURST {
+            let (Some(mut packet), Some(flow)) = (self.store.pop(), self.order.next()) else { break };
+            packet.stamp(&self.templates[n % self.templates.len()], flow);
+            into.push(packet);
+        }
+        0
+    }
+
+    fn transmit(&mut self, from: &mut Vec<FixedPacket>) -> usize {
+        let sent = from.len();
+        self.store.append(from);
+        sent
+    }
+}
+
+/// Calls of the allocator in many turns of a loop that gets these kinds of packets of `of` connections, of which
+/// the table has room for `capacity`; and the counters then.
+fn calls(method: Method, templates: Vec<Templates>, of: u32, capacity: u32) -> (u64, Fleet) {
+    let case = Case { method, traffic: Traffic::Tcp, connections: 100, lcores: 1 };
+    let mut subject = Subject::new(&case, capacity, false).unwrap();
+    subject.fill(&case, 0, 100, Tick(0), 0, Handshake::Whole).unwrap();
+    let Subject { fleet, mut pipelines, mut readers, .. } = subject;
+    // What is dropped goes to no queue, and its place in the store stays empty.
+    let store = vec![FixedPacket::NEW; 2_000_000 / size_of::<FixedPacket>() * 8];
+    let queues = Loop { store, templates, order: Order::new(of) };
+    let rings = hand_over_rings(1, 64).remove(0);
+    let mut lcore = Lcore::new(LcoreParts {
+        pipeline: pipelines.remove(0),
+        snapshots: readers.remove(0),
+        ports: vec![LcorePort {
+            queues,
+            counters: QueueCounters::of_port(1),
+            exception: Exception::None,
+            from_kernel: None,
+        }],
+        hand_over: rings.0,
+        taken_over: rings.1,
+        wanted: rtrb::RingBuffer::new(64).0,
+        queries: Arc::new(QueryBox::default()),
+    });
+    let before = CALLS.get();
+    for turn in 0..2000u64 {
+        // Half a second in each turn, so that a thousand seconds pass and everything expires in between.
+        lcore.turn(Nanos(turn * 500_000_000));
+    }
+    let calls = CALLS.get() - before;
+    (calls, fleet)
+}
+
+fn requests(flags: u8) -> Templates {
+    Templates::new(Traffic::Tcp, Direction::Request, flags, Target::Each)
+}
+
+#[test]
+fn the_counter_counts() {
+    let before = CALLS.get();
+    drop(std::hint::black_box(vec![1u8; 1000]));
+    assert_eq!(CALLS.get() - before, 2);
+}
+
+#[test]
+fn known_connections_cost_no_allocation() {
+    for method in [Method::Dr, Method::Tun, Method::NatRequest, Method::NatReply] {
+        let templates = Templates::new(Traffic::Tcp, method.direction(), ACK, Target::Each);
+        let (calls, fleet) = calls(method, vec![templates], 100, 100);
+        assert_eq!(calls, 0, "{method:?}");
+        let lcore = &fleet.lcores()[0];
+        assert_eq!((lcore.received.get(), lcore.forwarded.get()), (64_000, 64_000), "{method:?}");
+    }
+}
+
+#[test]
+fn opening_ending_and_expiring_cost_none_either() {
+    const RST: u8 = 4;
+    for method in [Method::Dr, Method::NatRequest] {
+        let kinds = vec![requests(SYN), requests(ACK), requests(RST), requests(SYN)];
+        let (calls, fleet) = calls(method, kinds, 5000, 1000);
+        assert_eq!(calls, 0, "{method:?}");
+        let lcore = &fleet.lcores()[0];
+        let opened: u64 =
+            (0..16).map(|n| lcore.server(director::service::ServerId(n)).connections.get()).sum();
+        assert!(opened > 10_000, "{opened} connections were opened");
+        assert!(lcore.is_conserved());
+    }
+}
