@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use control::model::{ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, Weight};
+use control::model::{
+    ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, Thresholds, Weight,
+};
 use control::protocol::{
     ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Envelope, Framer, Latency, LatencySummary,
     LcoreStats, PortStats, Refusal, Reply, Request, ServerStatus, ServiceList, ServiceStatus, Stats, Version,
@@ -24,7 +26,7 @@ fn method() -> impl Strategy<Value = ForwardingMethod> {
 }
 
 fn scheduler() -> impl Strategy<Value = Scheduler> {
-    select(vec![Scheduler::Rr, Scheduler::Wrr, Scheduler::Wlc, Scheduler::Sh, Scheduler::Mh])
+    select(Scheduler::ALL)
 }
 
 fn address() -> impl Strategy<Value = SocketAddr> {
@@ -61,6 +63,7 @@ fn request() -> impl Strategy<Value = Request> {
         address,
         method,
         weight,
+        thresholds: Thresholds::default(),
     });
     prop_oneof![
         (service(), scheduler(), flags()).prop_map(|(service, scheduler, flags)| Request::ServiceAdd {

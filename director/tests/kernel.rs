@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use control::model::{
-    ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Weight,
+    ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Thresholds,
+    Weight,
 };
 use director::id::IfIndex;
 use director::kernel::ingress::IngressGuard;
@@ -342,10 +343,13 @@ fn the_guard_keeps_a_service_from_the_kernel_and_gives_it_back() {
             key: ServiceKey { protocol: Protocol::Udp, address: "10.0.0.1:53".parse().unwrap() },
             scheduler: Scheduler::Rr,
             flags: SchedulerFlags::default(),
+            persistence: None,
+            one_packet: false,
             servers: vec![RealServer {
                 address: "10.0.0.2:5353".parse().unwrap(),
                 method: ForwardingMethod::Nat,
                 weight: Weight(1),
+                thresholds: Thresholds::default(),
             }],
         };
         let mut guard = IngressGuard::new(vec!["veth0".into()]).unwrap();

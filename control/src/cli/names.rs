@@ -21,13 +21,7 @@ pub(super) fn method(method: ForwardingMethod) -> &'static str {
 
 /// The scheduler with its flags as ipvsadm shows them: `sh (sh-fallback,sh-port)`.
 pub(super) fn scheduler(scheduler: Scheduler, flags: SchedulerFlags) -> String {
-    let name = match scheduler {
-        Scheduler::Rr => "rr",
-        Scheduler::Wrr => "wrr",
-        Scheduler::Wlc => "wlc",
-        Scheduler::Sh => "sh",
-        Scheduler::Mh => "mh",
-    };
+    let name = scheduler.word();
     let set: Vec<String> = [(flags.fallback, "fallback"), (flags.port, "port")]
         .into_iter()
         .filter(|(set, _)| *set)

@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::session::{Failure, Session};
 use super::values::{self, MethodArg, ServerArg, ServiceArg};
-use crate::model::{RealServer, Weight};
+use crate::model::{RealServer, Thresholds, Weight};
 use crate::protocol::Request;
 
 #[derive(Debug, Subcommand)]
@@ -73,8 +73,12 @@ pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Failure
     let request = match command {
         Command::Add { service, server, method, weight } => {
             let service = service.key();
-            let server =
-                RealServer { address: server.of(service), method: method.into(), weight: Weight(weight) };
+            let server = RealServer {
+                address: server.of(service),
+                method: method.into(),
+                weight: Weight(weight),
+                thresholds: Thresholds::default(),
+            };
             Request::ServerAdd { service, server }
         }
         Command::Edit { service, server, method, weight } => {

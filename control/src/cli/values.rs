@@ -29,12 +29,30 @@ pub(super) enum SchedulerArg {
     Rr,
     /// Weighted round robin
     Wrr,
+    /// Least connection
+    Lc,
     /// Weighted least connection
     Wlc,
+    /// Locality-based least connection
+    Lblc,
+    /// Locality-based least connection with replication
+    Lblcr,
+    /// Destination hashing
+    Dh,
     /// Source hashing
     Sh,
     /// Maglev hashing
     Mh,
+    /// Shortest expected delay
+    Sed,
+    /// Never queue
+    Nq,
+    /// Weighted failover
+    Fo,
+    /// Weighted overflow
+    Ovf,
+    /// The better of two random choices
+    Twos,
 }
 
 impl From<SchedulerArg> for Scheduler {
@@ -42,9 +60,18 @@ impl From<SchedulerArg> for Scheduler {
         match arg {
             SchedulerArg::Rr => Scheduler::Rr,
             SchedulerArg::Wrr => Scheduler::Wrr,
+            SchedulerArg::Lc => Scheduler::Lc,
             SchedulerArg::Wlc => Scheduler::Wlc,
+            SchedulerArg::Lblc => Scheduler::Lblc,
+            SchedulerArg::Lblcr => Scheduler::Lblcr,
+            SchedulerArg::Dh => Scheduler::Dh,
             SchedulerArg::Sh => Scheduler::Sh,
             SchedulerArg::Mh => Scheduler::Mh,
+            SchedulerArg::Sed => Scheduler::Sed,
+            SchedulerArg::Nq => Scheduler::Nq,
+            SchedulerArg::Fo => Scheduler::Fo,
+            SchedulerArg::Ovf => Scheduler::Ovf,
+            SchedulerArg::Twos => Scheduler::Twos,
         }
     }
 }

@@ -10,7 +10,7 @@ use super::walk::At;
 use super::{keys, number};
 use crate::model::{
     EditError, ForwardingMethod, Limited, Limits, Place, Protocol, RealServer, Scheduler, SchedulerFlags,
-    Service, ServiceKey, Weight, faults,
+    Service, ServiceKey, Thresholds, Weight, faults,
 };
 
 /// Understands every `[[service]]`. Complains of all that is wrong, and leaves that out.
@@ -90,13 +90,15 @@ fn service(raw: &RawService, complaints: &mut Complaints<'_>) -> Option<Service>
     // With a scheduler that nobody understands, the flags may well be right.
     let unclear_scheduler = raw.scheduler.is_some() && scheduler.is_none();
     let key = ServiceKey { protocol: protocol.unwrap_or(Protocol::Tcp), address: address? };
-    let service = Service { key, scheduler: scheduler.unwrap_or_default(), flags, servers };
+    let scheduler = scheduler.unwrap_or_default();
+    let service = Service { key, scheduler, flags, persistence: None, one_packet: false, servers };
     for fault in faults(&service) {
         let site = match fault.place {
             Place::Address => address_site(raw),
             Place::Flags if unclear_scheduler => continue,
             Place::Flags => flag_site.map_or(&raw.site, |at| &at.site),
-            Place::Server(index) => sites[index],
+            Place::PersistenceTimeout | Place::PersistenceGranularity | Place::OnePacket => &raw.site,
+            Place::Server(index) | Place::Thresholds(index) => sites[index],
         };
         complaints.add(site, fault.error.to_string(), config_remedy(&fault.error));
     }
@@ -168,6 +170,7 @@ fn server(raw: &RawServer, service_port: Option<u16>, complaints: &mut Complaint
         address,
         method: method.unwrap_or_default(),
         weight: weight.map_or_else(Weight::default, Weight),
+        thresholds: Thresholds::default(),
     })
 }
 

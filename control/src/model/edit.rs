@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::{ForwardingMethod, RealServer, Scheduler, SchedulerFlags, ServiceKey, Weight};
+use super::{
+    ForwardingMethod, Persistence, PersistenceEdit, RealServer, Scheduler, SchedulerFlags, ServiceKey, Weight,
+};
 
 /// One change of the model, made whole or not at all: tried by [`Model::change`](super::Model::change), made by
 /// [`Model::make`](super::Model::make).
@@ -16,6 +18,10 @@ pub enum Edit {
         scheduler: Scheduler,
         /// The scheduler's options.
         flags: SchedulerFlags,
+        /// Whether clients come back to the same real server, and for how long.
+        persistence: Option<Persistence>,
+        /// Whether each datagram is scheduled by itself.
+        one_packet: bool,
     },
     /// Changes what is given of a virtual service.
     EditService {
@@ -26,6 +32,10 @@ pub enum Edit {
         /// The new options, if they change. Options that are not given stay as they are, but are dropped
         /// when the new scheduler has none.
         flags: Option<SchedulerFlags>,
+        /// What becomes of the persistence, if it changes.
+        persistence: Option<PersistenceEdit>,
+        /// The new one-packet scheduling, if it changes.
+        one_packet: Option<bool>,
     },
     /// Deletes a virtual service with its real servers.
     DeleteService {
@@ -49,6 +59,10 @@ pub enum Edit {
         weight: Option<Weight>,
         /// The new forwarding method, if it changes.
         method: Option<ForwardingMethod>,
+        /// The new upper threshold, if it changes.
+        upper_threshold: Option<u32>,
+        /// The new lower threshold, if it changes.
+        lower_threshold: Option<u32>,
     },
     /// Deletes a real server.
     DeleteServer {

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use super::{ForwardingMethod, Scheduler, ServiceKey};
+use super::{ForwardingMethod, Persistence, Scheduler, ServiceKey, Thresholds};
 
 /// What is wrong with an address by itself, whatever it is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +15,12 @@ pub enum AddressFault {
     Multicast,
     /// `255.255.255.255`.
     Broadcast,
-    /// Port 0.
+    /// Port 0, of a real server whose service has a port.
     PortZero,
+    /// `fe80::/10`, which means something only together with an interface.
+    LinkLocal,
+    /// `::ffff:0:0/96`, an IPv4 address in IPv6's clothes.
+    Ipv4Mapped,
 }
 
 impl fmt::Display for AddressFault {
@@ -25,6 +30,8 @@ impl fmt::Display for AddressFault {
             AddressFault::Multicast => "is a multicast address",
             AddressFault::Broadcast => "is the broadcast address",
             AddressFault::PortZero => "has port 0",
+            AddressFault::LinkLocal => "is a link-local address, which does not say on which link",
+            AddressFault::Ipv4Mapped => "is an IPv4 address mapped into IPv6, which no packet carries",
         })
     }
 }
@@ -82,14 +89,14 @@ pub enum EditError {
     /// Direct routing and tunnelling leave the port alone, so the real server's must be the service's.
     #[error(
         "real server {address} of virtual service {service} cannot have port {} with forwarding method {method}: \
-         packets reach it with the service's port {}", address.port(), service.address.port()
+         packets reach it with {}", address.port(), port_kept(*service)
     )]
     PortNotAllowed {
         /// The virtual service.
         service: ServiceKey,
         /// The real server.
         address: SocketAddr,
-        /// DR or tunnel.
+        /// DR or tunnel; any where the service has every port.
         method: ForwardingMethod,
     },
     /// IPv4 here and IPv6 there, which only a tunnel can join.
@@ -105,7 +112,7 @@ pub enum EditError {
         /// NAT or DR.
         method: ForwardingMethod,
     },
-    /// An address that no host can have, or port 0.
+    /// An address that cannot be balanced, or port 0.
     #[error("{address} {fault}, which neither a virtual service nor a real server can have")]
     InvalidAddress {
         /// The address.
@@ -131,12 +138,61 @@ pub enum EditError {
         /// How many there can be.
         limit: usize,
     },
-    /// IPv6 is not balanced yet.
-    #[error("{address} is an IPv6 address, and IPv6 is not supported yet")]
-    Ipv6NotSupported {
-        /// The address.
-        address: SocketAddr,
+    /// A service of every port whose clients' connections would not stay together.
+    #[error("virtual service {service} has port 0, which means every port, but is not persistent")]
+    PortZeroNotPersistent {
+        /// The virtual service.
+        service: ServiceKey,
     },
+    /// One-packet scheduling of a stream.
+    #[error("virtual service {service} cannot have one-packet scheduling, which is for udp")]
+    OnePacketNotUdp {
+        /// The virtual service.
+        service: ServiceKey,
+    },
+    /// A persistence timeout out of range.
+    #[error(
+        "virtual service {service} cannot have a persistence timeout of {} s: it is from 1 to {} whole seconds",
+        timeout.as_secs_f64(), Persistence::MAX_TIMEOUT.as_secs()
+    )]
+    PersistenceTimeout {
+        /// The virtual service.
+        service: ServiceKey,
+        /// What it was to be.
+        timeout: Duration,
+    },
+    /// A persistence granularity that is no prefix length of the service's family.
+    #[error(
+        "virtual service {service} cannot have a persistence granularity of {granularity} bits: \
+         it is from 1 to {}", Persistence::widest(service.address.ip())
+    )]
+    PersistenceGranularity {
+        /// The virtual service.
+        service: ServiceKey,
+        /// What it was to be, in bits.
+        granularity: u8,
+    },
+    /// A lower threshold that is above the upper one, or without one.
+    #[error(
+        "real server {address} of virtual service {service} cannot have the lower threshold {}, which is above \
+         its upper threshold {}", thresholds.lower, thresholds.upper
+    )]
+    Thresholds {
+        /// The virtual service.
+        service: ServiceKey,
+        /// The real server.
+        address: SocketAddr,
+        /// What they were to be.
+        thresholds: Thresholds,
+    },
+}
+
+/// The port that packets reach a real server with where the forwarding method leaves it alone.
+fn port_kept(service: ServiceKey) -> String {
+    match service.address.port() {
+        0 => "the port that the client asked for, since the service has every port".to_owned(),
+        port => format!("the service's port {port}"),
+    }
 }
 
 impl EditError {
@@ -152,7 +208,11 @@ impl EditError {
             EditError::InvalidAddress { .. } => "invalid-address",
             EditError::FlagsNotAllowed { .. } => "flags-not-allowed",
             EditError::LimitReached { .. } => "limit-reached",
-            EditError::Ipv6NotSupported { .. } => "ipv6-not-supported",
+            EditError::PortZeroNotPersistent { .. } => "port-zero-not-persistent",
+            EditError::OnePacketNotUdp { .. } => "one-packet-not-udp",
+            EditError::PersistenceTimeout { .. } => "persistence-timeout",
+            EditError::PersistenceGranularity { .. } => "persistence-granularity",
+            EditError::Thresholds { .. } => "thresholds",
         }
     }
 
@@ -169,15 +229,22 @@ impl EditError {
             EditError::NoSuchServer { service, .. } => {
                 format!("list the real servers of {service}, and add this one if it is missing")
             }
-            EditError::PortNotAllowed { service, .. } => {
-                format!("use port {}, or forwarding method nat", service.address.port())
-            }
+            EditError::PortNotAllowed { service, .. } => match service.address.port() {
+                0 => "use port 0, or a virtual service of one port".to_owned(),
+                port => format!("use port {port}, or forwarding method nat"),
+            },
             EditError::AddressFamily { service, .. } => {
                 let family = if service.address.is_ipv4() { "IPv4" } else { "IPv6" };
                 format!("give an {family} address")
             }
             EditError::InvalidAddress { fault: AddressFault::PortZero, .. } => {
                 "give a port from 1 to 65535".to_owned()
+            }
+            EditError::InvalidAddress { fault: AddressFault::LinkLocal, .. } => {
+                "give a global or a unique local address (fc00::/7)".to_owned()
+            }
+            EditError::InvalidAddress { fault: AddressFault::Ipv4Mapped, address } => {
+                format!("give {}", address.ip().to_canonical())
             }
             EditError::InvalidAddress { .. } => "give the unicast address of a host".to_owned(),
             EditError::FlagsNotAllowed { .. } => {
@@ -189,7 +256,30 @@ impl EditError {
                     "delete {what} that are not needed, or raise `{what}` in [limits] and restart the director"
                 )
             }
-            EditError::Ipv6NotSupported { .. } => "give an IPv4 address".to_owned(),
+            EditError::PortZeroNotPersistent { .. } => {
+                "make it persistent, or give a port from 1 to 65535".to_owned()
+            }
+            EditError::OnePacketNotUdp { .. } => {
+                "leave one-packet scheduling out, or use protocol udp".to_owned()
+            }
+            EditError::PersistenceTimeout { .. } => {
+                format!("give from 1 to {} seconds", Persistence::MAX_TIMEOUT.as_secs())
+            }
+            EditError::PersistenceGranularity { service, .. } => {
+                let widest = Persistence::widest(service.address.ip());
+                format!(
+                    "give a prefix length from 1 to {widest}; {widest} tells every client from every other"
+                )
+            }
+            EditError::Thresholds { thresholds: Thresholds { upper: 0, .. }, .. } => {
+                "give an upper threshold too, or 0 for both".to_owned()
+            }
+            EditError::Thresholds { thresholds, .. } => {
+                format!(
+                    "give a lower threshold of at most {}, or 0 for three quarters of it",
+                    thresholds.upper
+                )
+            }
         }
     }
 }

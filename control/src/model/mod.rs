@@ -4,15 +4,21 @@ mod edit;
 mod error;
 #[expect(clippy::module_inception, reason = "one file one noun, and this noun is the model")]
 mod model;
+mod persistence;
 mod service;
+mod settings;
 mod text;
+mod thresholds;
 mod validate;
 
 pub use edit::Edit;
 pub use error::{AddressFault, EditError, Limited};
 pub use model::{Change, Limits, Model};
+pub use persistence::{Persistence, PersistenceEdit};
 pub use service::{
     ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Timeouts, Weight,
 };
+pub use settings::Settings;
 pub use text::ParseWordError;
+pub use thresholds::Thresholds;
 pub use validate::{Fault, Place, faults};

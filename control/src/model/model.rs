@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::validate::{check, has_flags};
-use super::{Edit, EditError, Limited, SchedulerFlags, Service, ServiceKey};
+use super::{Edit, EditError, Limited, SchedulerFlags, Service, ServiceKey, Thresholds};
 
 /// How many services and servers can be configured at once; counters are allocated for them at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,25 +86,31 @@ impl Model {
     /// The rule that the edit would break.
     pub fn change(&self, edit: &Edit, limits: &Limits) -> Result<Change, EditError> {
         match *edit {
-            Edit::AddService { key, scheduler, flags } => {
-                let service = Service { key, scheduler, flags, servers: Vec::new() };
+            Edit::AddService { key, scheduler, flags, persistence, one_packet } => {
+                let service = Service { key, scheduler, flags, persistence, one_packet, servers: Vec::new() };
                 check(&service)?;
                 self.is_free(key)?;
                 room_for(Limited::Services, self.services.len() + 1, limits.services)?;
                 Ok(Change { key, service: Some(Arc::new(service)) })
             }
-            Edit::EditService { key, scheduler, flags } => self.changed(key, |service| {
-                if let Some(scheduler) = scheduler {
-                    service.scheduler = scheduler;
-                    if !has_flags(scheduler) {
-                        service.flags = SchedulerFlags::default();
+            Edit::EditService { key, scheduler, flags, persistence, one_packet } => {
+                self.changed(key, |service| {
+                    if let Some(scheduler) = scheduler {
+                        service.scheduler = scheduler;
+                        if !has_flags(scheduler) {
+                            service.flags = SchedulerFlags::default();
+                        }
                     }
-                }
-                if let Some(flags) = flags {
-                    service.flags = flags;
-                }
-                Ok(())
-            }),
+                    if let Some(flags) = flags {
+                        service.flags = flags;
+                    }
+                    if let Some(edit) = persistence {
+                        service.persistence = edit.of(service.persistence, key.address.ip());
+                    }
+                    service.one_packet = one_packet.unwrap_or(service.one_packet);
+                    Ok(())
+                })
+            }
             Edit::DeleteService { key } => {
                 self.get(key)?;
                 Ok(Change { key, service: None })
@@ -117,13 +123,17 @@ impl Model {
                 room_for(Limited::Servers, self.servers + 1, limits.servers)?;
                 Ok(change)
             }
-            Edit::EditServer { service, address, weight, method } => self.changed(service, |service| {
-                let index = position(service, address)?;
-                let server = &mut service.servers[index];
-                server.weight = weight.unwrap_or(server.weight);
-                server.method = method.unwrap_or(server.method);
-                Ok(())
-            }),
+            Edit::EditServer { service, address, weight, method, upper_threshold, lower_threshold } => self
+                .changed(service, |service| {
+                    let index = position(service, address)?;
+                    let server = &mut service.servers[index];
+                    server.weight = weight.unwrap_or(server.weight);
+                    server.method = method.unwrap_or(server.method);
+                    let Thresholds { upper, lower } = &mut server.thresholds;
+                    *upper = upper_threshold.unwrap_or(*upper);
+                    *lower = lower_threshold.unwrap_or(*lower);
+                    Ok(())
+                }),
             Edit::DeleteServer { service, address } => self.changed(service, |service| {
                 let index = position(service, address)?;
                 service.servers.remove(index);

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Persistence, Thresholds};
+
 /// Transport protocol of a virtual service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -20,7 +22,8 @@ pub enum Protocol {
 pub struct ServiceKey {
     /// Transport protocol.
     pub protocol: Protocol,
-    /// VIP and port, e.g. `10.99.0.1:80` or `[2001:db8::80]:80`.
+    /// VIP and port, e.g. `10.99.0.1:80` or `[2001:db8::80]:80`. Port 0 means every port that no other service of
+    /// the VIP has.
     pub address: SocketAddr,
 }
 
@@ -52,6 +55,24 @@ pub enum Scheduler {
     Sh,
     /// Maglev hashing.
     Mh,
+    /// Least connection: as `wlc`, without weights.
+    Lc,
+    /// Locality-based least connection: one real server for each destination address.
+    Lblc,
+    /// Locality-based least connection with replication: a set of real servers for each destination address.
+    Lblcr,
+    /// Destination hashing.
+    Dh,
+    /// Shortest expected delay.
+    Sed,
+    /// Never queue.
+    Nq,
+    /// Weighted failover.
+    Fo,
+    /// Weighted overflow.
+    Ovf,
+    /// The better of two random choices.
+    Twos,
 }
 
 /// Options of the hashing schedulers (`ipvsadm -b`).
@@ -78,12 +99,16 @@ impl Default for Weight {
 /// One real server of one virtual service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RealServer {
-    /// Address and port. With DR and tunnel the port equals the service's.
+    /// Address and port. With DR and tunnel the port equals the service's; it is 0 where the service's is, and
+    /// packets keep theirs.
     pub address: SocketAddr,
     /// How packets reach it.
     pub method: ForwardingMethod,
     /// Its share of new connections.
     pub weight: Weight,
+    /// Between how many connections it gets new ones.
+    #[serde(flatten)]
+    pub thresholds: Thresholds,
 }
 
 /// One virtual service with its real servers in the order in which they were added
@@ -96,6 +121,10 @@ pub struct Service {
     pub scheduler: Scheduler,
     /// The scheduler's options.
     pub flags: SchedulerFlags,
+    /// Whether a client comes back to the same real server, and for how long.
+    pub persistence: Option<Persistence>,
+    /// One-packet scheduling (`ipvsadm -o`), for UDP: each datagram is scheduled by itself and leaves no connection.
+    pub one_packet: bool,
     /// Its real servers; their addresses are unique within the service.
     pub servers: Vec<RealServer>,
 }

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
-use super::super::{AddressFault, ForwardingMethod, Protocol, RealServer, Scheduler, Weight};
+use super::super::{
+    AddressFault, ForwardingMethod, Persistence, PersistenceEdit, Protocol, RealServer, Scheduler, Weight,
+};
 use super::*;
 
 fn key(port: u16) -> ServiceKey {
@@ -8,11 +10,29 @@ fn key(port: u16) -> ServiceKey {
 }
 
 fn server(address: &str, method: ForwardingMethod) -> RealServer {
-    RealServer { address: address.parse().expect("a test's address"), method, weight: Weight(1) }
+    let address = address.parse().expect("a test's address");
+    RealServer { address, method, weight: Weight(1), thresholds: Thresholds::default() }
+}
+
+fn add(key: ServiceKey, scheduler: Scheduler, flags: SchedulerFlags) -> Edit {
+    Edit::AddService { key, scheduler, flags, persistence: None, one_packet: false }
+}
+
+fn schedule(key: ServiceKey, scheduler: Option<Scheduler>, flags: Option<SchedulerFlags>) -> Edit {
+    Edit::EditService { key, scheduler, flags, persistence: None, one_packet: None }
+}
+
+fn serve(
+    service: ServiceKey,
+    address: SocketAddr,
+    weight: Option<Weight>,
+    method: Option<ForwardingMethod>,
+) -> Edit {
+    Edit::EditServer { service, address, weight, method, upper_threshold: None, lower_threshold: None }
 }
 
 fn add_service(key: ServiceKey) -> Edit {
-    Edit::AddService { key, scheduler: Scheduler::Wlc, flags: SchedulerFlags::default() }
+    add(key, Scheduler::Wlc, SchedulerFlags::default())
 }
 
 fn add_server(service: ServiceKey, address: &str, method: ForwardingMethod) -> Edit {
@@ -46,13 +66,13 @@ fn edits_do_what_they_say() {
     let limits = Limits::default();
     let address = "10.0.2.11:8080".parse().expect("a test's address");
     let model = two_services();
-    let edit = Edit::EditServer { service: key(80), address, weight: Some(Weight(0)), method: None };
+    let edit = serve(key(80), address, Some(Weight(0)), None);
     let model = model.apply(&edit, &limits).expect("the server is there");
     let servers = &model.services()[&key(80)].servers;
     assert_eq!((servers[0].weight, servers[0].method), (Weight(0), ForwardingMethod::Nat));
 
     let flags = SchedulerFlags { fallback: true, port: false };
-    let edit = Edit::EditService { key: key(80), scheduler: Some(Scheduler::Mh), flags: Some(flags) };
+    let edit = schedule(key(80), Some(Scheduler::Mh), Some(flags));
     let model = model.apply(&edit, &limits).expect("mh has flags");
     let service = &model.services()[&key(80)];
     assert_eq!((service.scheduler, service.flags, service.servers.len()), (Scheduler::Mh, flags, 2));
@@ -66,15 +86,12 @@ fn edits_do_what_they_say() {
 #[test]
 fn a_scheduler_without_flags_drops_those_that_were_set() {
     let flags = SchedulerFlags { fallback: true, port: true };
-    let model = built(&[
-        Edit::AddService { key: key(80), scheduler: Scheduler::Sh, flags },
-        Edit::EditService { key: key(80), scheduler: Some(Scheduler::Mh), flags: None },
-    ]);
+    let model = built(&[add(key(80), Scheduler::Sh, flags), schedule(key(80), Some(Scheduler::Mh), None)]);
     assert_eq!(model.services()[&key(80)].flags, flags);
-    let edit = Edit::EditService { key: key(80), scheduler: Some(Scheduler::Rr), flags: None };
+    let edit = schedule(key(80), Some(Scheduler::Rr), None);
     let model = model.apply(&edit, &Limits::default()).expect("no flags were asked for");
     assert_eq!(model.services()[&key(80)].flags, SchedulerFlags::default());
-    let edit = Edit::EditService { key: key(80), scheduler: None, flags: Some(flags) };
+    let edit = schedule(key(80), None, Some(flags));
     assert_eq!(refused(&model, &edit), "flags-not-allowed");
 }
 
@@ -88,7 +105,7 @@ fn what_is_there_twice_or_not_at_all_is_refused() {
     assert_eq!(refused(&model, &add_server(key(80), "10.0.2.12:80", ForwardingMethod::Nat)), "server-exists");
     let edit = Edit::DeleteServer { service: key(80), address: nowhere };
     assert_eq!(refused(&model, &edit), "no-such-server");
-    let edit = Edit::EditServer { service: key(80), address: nowhere, weight: None, method: None };
+    let edit = serve(key(80), nowhere, None, None);
     assert_eq!(refused(&model, &edit), "no-such-server");
 }
 
@@ -98,7 +115,7 @@ fn only_nat_can_change_the_port() {
     for method in [ForwardingMethod::Dr, ForwardingMethod::Tunnel] {
         assert_eq!(refused(&model, &add_server(key(80), "10.0.2.1:8080", method)), "port-not-allowed");
         let address = "10.0.2.11:8080".parse().expect("a test's address");
-        let edit = Edit::EditServer { service: key(80), address, weight: None, method: Some(method) };
+        let edit = serve(key(80), address, None, Some(method));
         let error = model.apply(&edit, &Limits::default()).expect_err("the port differs");
         assert_eq!(error, EditError::PortNotAllowed { service: key(80), address, method });
         assert_eq!(error.remedy(), "use port 80, or forwarding method nat");
@@ -112,38 +129,121 @@ fn addresses_that_no_host_has_are_refused() {
         ("0.0.0.0:80", AddressFault::Unspecified),
         ("224.0.0.1:80", AddressFault::Multicast),
         ("255.255.255.255:80", AddressFault::Broadcast),
-        ("10.0.2.1:0", AddressFault::PortZero),
         ("[::]:80", AddressFault::Unspecified),
         ("[ff02::1]:80", AddressFault::Multicast),
+        ("[fe80::1]:80", AddressFault::LinkLocal),
+        ("[febf::1]:80", AddressFault::LinkLocal),
+        ("[::ffff:10.0.0.1]:80", AddressFault::Ipv4Mapped),
     ] {
         let address: SocketAddr = address.parse().expect("a test's address");
         let service = add_service(ServiceKey { protocol: Protocol::Udp, address });
         let error = model.apply(&service, &Limits::default()).expect_err("no host has this address");
         assert_eq!(error, EditError::InvalidAddress { address, fault });
-        if address.is_ipv4() {
-            let server = add_server(key(80), &address.to_string(), ForwardingMethod::Nat);
-            assert_eq!(refused(&model, &server), "invalid-address");
-        }
+        let method = if address.is_ipv4() { ForwardingMethod::Nat } else { ForwardingMethod::Tunnel };
+        assert_eq!(refused(&model, &add_server(key(80), &address.to_string(), method)), "invalid-address");
     }
 }
 
 #[test]
-fn families_do_not_mix_and_ipv6_waits() {
+fn only_a_tunnel_joins_the_families() {
     let model = two_services();
     let six = "[2001:db8::1]:80";
     assert_eq!(refused(&model, &add_server(key(80), six, ForwardingMethod::Nat)), "address-family");
     assert_eq!(refused(&model, &add_server(key(80), six, ForwardingMethod::Dr)), "address-family");
-    assert_eq!(refused(&model, &add_server(key(80), six, ForwardingMethod::Tunnel)), "ipv6-not-supported");
     let address = six.parse().expect("a test's address");
-    let service = add_service(ServiceKey { protocol: Protocol::Tcp, address });
-    assert_eq!(refused(&model, &service), "ipv6-not-supported");
+    let service = ServiceKey { protocol: Protocol::Tcp, address };
+    built(&[
+        add_service(key(80)),
+        add_server(key(80), six, ForwardingMethod::Tunnel),
+        add_service(service),
+        add_server(service, "[2001:db8::b]:8080", ForwardingMethod::Nat),
+        add_server(service, "[2001:db8::b]:80", ForwardingMethod::Dr),
+        add_server(service, "10.0.2.1:80", ForwardingMethod::Tunnel),
+    ]);
+}
+
+#[test]
+fn a_service_of_every_port_is_persistent_and_so_are_its_servers_ports() {
+    let model = two_services();
+    assert_eq!(refused(&model, &add_service(key(0))), "port-zero-not-persistent");
+    let persistence = Some(Persistence::default_of(key(0).address.ip()));
+    let (scheduler, flags) = (Scheduler::Wlc, SchedulerFlags::default());
+    let service = Edit::AddService { key: key(0), scheduler, flags, persistence, one_packet: false };
+    let model = built(&[
+        add_service(key(80)),
+        service,
+        add_server(key(0), "10.0.2.1:0", ForwardingMethod::Nat),
+        add_server(key(0), "10.0.2.2:0", ForwardingMethod::Dr),
+        add_server(key(0), "10.0.2.3:0", ForwardingMethod::Tunnel),
+    ]);
+    for method in ForwardingMethod::ALL {
+        assert_eq!(refused(&model, &add_server(key(0), "10.0.2.4:80", *method)), "port-not-allowed");
+    }
+    assert_eq!(refused(&model, &add_server(key(80), "10.0.2.1:0", ForwardingMethod::Nat)), "invalid-address");
+    assert_eq!(refused(&model, &persist(key(0), PersistenceEdit::Off)), "port-zero-not-persistent");
+}
+
+fn persist(key: ServiceKey, edit: PersistenceEdit) -> Edit {
+    Edit::EditService { key, scheduler: None, flags: None, persistence: Some(edit), one_packet: None }
+}
+
+#[test]
+fn persistence_keeps_to_its_ranges() {
+    let model = two_services();
+    let on = |timeout, granularity| {
+        persist(key(80), PersistenceEdit::On { timeout: Some(timeout), granularity: Some(granularity) })
+    };
+    let second = std::time::Duration::from_secs(1);
+    for timeout in [second, Persistence::MAX_TIMEOUT] {
+        model.apply(&on(timeout, 1), &Limits::default()).expect("in range");
+    }
+    for timeout in [std::time::Duration::ZERO, second / 2, second * 3 / 2, Persistence::MAX_TIMEOUT + second]
+    {
+        assert_eq!(refused(&model, &on(timeout, 32)), "persistence-timeout");
+    }
+    for granularity in [0, 33, 128, 255] {
+        assert_eq!(refused(&model, &on(second, granularity)), "persistence-granularity");
+    }
+}
+
+#[test]
+fn one_packet_scheduling_is_for_udp() {
+    let one_packet = |protocol| {
+        let key = ServiceKey { protocol, ..key(53) };
+        let (scheduler, flags) = (Scheduler::Rr, SchedulerFlags::default());
+        let persistence = Some(Persistence::default_of(key.address.ip()));
+        Edit::AddService { key, scheduler, flags, persistence, one_packet: true }
+    };
+    let model = two_services();
+    assert_eq!(refused(&model, &one_packet(Protocol::Tcp)), "one-packet-not-udp");
+    model.apply(&one_packet(Protocol::Udp), &Limits::default()).expect("udp can");
+}
+
+#[test]
+fn the_lower_threshold_is_not_above_the_upper() {
+    let model = two_services();
+    let address = "10.0.2.12:80".parse().expect("a test's address");
+    let edit = |upper_threshold, lower_threshold| Edit::EditServer {
+        service: key(80),
+        address,
+        weight: None,
+        method: None,
+        upper_threshold,
+        lower_threshold,
+    };
+    assert_eq!(refused(&model, &edit(Some(5), Some(6))), "thresholds");
+    assert_eq!(refused(&model, &edit(None, Some(6))), "thresholds");
+    let model = model.apply(&edit(Some(5), Some(5)), &Limits::default()).expect("not above");
+    assert_eq!(model.services()[&key(80)].servers[1].thresholds, Thresholds { upper: 5, lower: 5 });
+    assert_eq!(refused(&model, &edit(Some(0), None)), "thresholds");
+    model.apply(&edit(Some(0), Some(0)), &Limits::default()).expect("no thresholds");
 }
 
 #[test]
 fn flags_are_for_the_hashing_schedulers() {
     for scheduler in Scheduler::ALL {
         let flags = SchedulerFlags { fallback: false, port: true };
-        let edit = Edit::AddService { key: key(80), scheduler: *scheduler, flags };
+        let edit = add(key(80), *scheduler, flags);
         let result = Model::default().apply(&edit, &Limits::default());
         let hashing = matches!(scheduler, Scheduler::Sh | Scheduler::Mh);
         assert_eq!(result.is_ok(), hashing, "{scheduler}: {result:?}");
@@ -171,7 +271,7 @@ fn the_limits_count_services_and_all_their_servers_together() {
 #[test]
 fn an_edit_that_changes_nothing_keeps_the_service() {
     let model = two_services();
-    let edit = Edit::EditService { key: key(80), scheduler: Some(Scheduler::Wlc), flags: None };
+    let edit = schedule(key(80), Some(Scheduler::Wlc), None);
     let next = model.apply(&edit, &Limits::default()).expect("the edit breaks no rule");
     assert!(Arc::ptr_eq(&model.services()[&key(80)], &next.services()[&key(80)]));
 }
@@ -189,15 +289,19 @@ fn any_edit() -> impl Strategy<Value = Edit> {
     (0..6, any::<bool>(), any::<bool>(), parts).prop_map(|(which, one, other, parts)| {
         let (key, address, scheduler, method, flags, weight) = parts;
         match which {
-            0 => Edit::AddService { key, scheduler, flags },
-            1 => {
-                Edit::EditService { key, scheduler: one.then_some(scheduler), flags: other.then_some(flags) }
+            0 => {
+                let persistence = one.then_some(Persistence::default_of(key.address.ip()));
+                Edit::AddService { key, scheduler, flags, persistence, one_packet: false }
             }
+            1 => schedule(key, one.then_some(scheduler), other.then_some(flags)),
             2 => Edit::DeleteService { key },
-            3 => Edit::AddServer { service: key, server: RealServer { address, method, weight } },
+            3 => Edit::AddServer {
+                service: key,
+                server: RealServer { address, method, weight, thresholds: Thresholds::default() },
+            },
             4 => {
                 let (weight, method) = (one.then_some(weight), other.then_some(method));
-                Edit::EditServer { service: key, address, weight, method }
+                serve(key, address, weight, method)
             }
             _ => Edit::DeleteServer { service: key, address },
         }

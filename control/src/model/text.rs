@@ -65,8 +65,9 @@ words!(
     Nat => "nat", Dr => "dr", Tunnel => "tunnel"
 );
 words!(
-    Scheduler, "scheduler", "rr, wrr, wlc, sh or mh",
-    Rr => "rr", Wrr => "wrr", Wlc => "wlc", Sh => "sh", Mh => "mh"
+    Scheduler, "scheduler", "rr, wrr, lc, wlc, lblc, lblcr, dh, sh, mh, sed, nq, fo, ovf or twos",
+    Rr => "rr", Wrr => "wrr", Lc => "lc", Wlc => "wlc", Lblc => "lblc", Lblcr => "lblcr", Dh => "dh", Sh => "sh",
+    Mh => "mh", Sed => "sed", Nq => "nq", Fo => "fo", Ovf => "ovf", Twos => "twos"
 );
 
 impl fmt::Display for ServiceKey {
@@ -152,7 +153,10 @@ mod tests {
     #[test]
     fn a_wrong_word_is_told_what_would_have_been_right() {
         let error = "lru".parse::<Scheduler>().expect_err("there is no such scheduler");
-        assert_eq!(error.to_string(), "`lru` is not a scheduler: expected rr, wrr, wlc, sh or mh");
+        assert_eq!(
+            error.to_string(),
+            "`lru` is not a scheduler: expected rr, wrr, lc, wlc, lblc, lblcr, dh, sh, mh, sed, nq, fo, ovf or twos"
+        );
         assert!("65536".parse::<Weight>().is_err());
         assert!("-1".parse::<Weight>().is_err());
     }

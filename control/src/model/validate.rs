@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    AddressFault, EditError, ForwardingMethod, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey,
+    AddressFault, EditError, ForwardingMethod, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags,
+    Service, ServiceKey,
 };
 
 /// The part of a service that breaks a rule, so that the configuration can point at its line.
@@ -14,8 +15,16 @@ pub enum Place {
     Address,
     /// The scheduler's flags.
     Flags,
+    /// The persistence timeout.
+    PersistenceTimeout,
+    /// The persistence granularity.
+    PersistenceGranularity,
+    /// One-packet scheduling.
+    OnePacket,
     /// The address of the real server with this index.
     Server(usize),
+    /// The thresholds of the real server with this index.
+    Thresholds(usize),
 }
 
 /// One broken rule.
@@ -31,8 +40,13 @@ pub struct Fault {
 /// be is not the service's matter but the model's.
 pub fn faults(service: &Service) -> Vec<Fault> {
     let mut faults = Vec::new();
-    if let Err(error) = check_address(service.key.address) {
+    if let Err(error) = check_service_address(service) {
         faults.push(Fault { place: Place::Address, error });
+    }
+    faults.extend(service.persistence.into_iter().flat_map(|p| persistence_faults(service.key, p)));
+    if service.one_packet && service.key.protocol != Protocol::Udp {
+        let error = EditError::OnePacketNotUdp { service: service.key };
+        faults.push(Fault { place: Place::OnePacket, error });
     }
     if service.flags != SchedulerFlags::default() && !has_flags(service.scheduler) {
         let error = EditError::FlagsNotAllowed { service: service.key, scheduler: service.scheduler };
@@ -47,6 +61,35 @@ pub fn faults(service: &Service) -> Vec<Fault> {
             let error = EditError::ServerExists { service: service.key, address: server.address };
             faults.push(Fault { place, error });
         }
+        // ERANGE in Linux `ip_vs_edit_dest`. Without an upper threshold the lower one would mean nothing.
+        if server.thresholds.lower > server.thresholds.upper {
+            let RealServer { address, thresholds, .. } = *server;
+            let error = EditError::Thresholds { service: service.key, address, thresholds };
+            faults.push(Fault { place: Place::Thresholds(index), error });
+        }
+    }
+    faults
+}
+
+fn check_service_address(service: &Service) -> Result<(), EditError> {
+    check_address(service.key.address)?;
+    if service.key.address.port() == 0 && service.persistence.is_none() {
+        return Err(EditError::PortZeroNotPersistent { service: service.key });
+    }
+    Ok(())
+}
+
+fn persistence_faults(service: ServiceKey, persistence: Persistence) -> Vec<Fault> {
+    let Persistence { timeout, granularity } = persistence;
+    let mut faults = Vec::new();
+    let whole_seconds = timeout.subsec_nanos() == 0;
+    if timeout.is_zero() || !whole_seconds || timeout > Persistence::MAX_TIMEOUT {
+        let error = EditError::PersistenceTimeout { service, timeout };
+        faults.push(Fault { place: Place::PersistenceTimeout, error });
+    }
+    if !(1..=Persistence::widest(service.address.ip())).contains(&granularity) {
+        let error = EditError::PersistenceGranularity { service, granularity };
+        faults.push(Fault { place: Place::PersistenceGranularity, error });
     }
     faults
 }
@@ -71,26 +114,26 @@ fn check_server(service: ServiceKey, server: &RealServer) -> Result<(), EditErro
         return Err(EditError::AddressFamily { service, address, method });
     }
     check_address(address)?;
-    if method != ForwardingMethod::Nat && address.port() != service.address.port() {
+    let (port, service_port) = (address.port(), service.address.port());
+    // Whatever the method, packets to a service of every port keep theirs.
+    if (method != ForwardingMethod::Nat || service_port == 0) && port != service_port {
         return Err(EditError::PortNotAllowed { service, address, method });
+    }
+    if port == 0 && service_port != 0 {
+        return Err(EditError::InvalidAddress { address, fault: AddressFault::PortZero });
     }
     Ok(())
 }
 
+/// The address alone, whatever the port.
 fn check_address(address: SocketAddr) -> Result<(), EditError> {
     let fault = match address.ip() {
-        ip if ip.is_unspecified() => Some(AddressFault::Unspecified),
-        ip if ip.is_multicast() => Some(AddressFault::Multicast),
-        IpAddr::V4(ip) if ip.is_broadcast() => Some(AddressFault::Broadcast),
-        _ if address.port() == 0 => Some(AddressFault::PortZero),
-        _ => None,
+        ip if ip.is_unspecified() => AddressFault::Unspecified,
+        ip if ip.is_multicast() => AddressFault::Multicast,
+        IpAddr::V4(ip) if ip.is_broadcast() => AddressFault::Broadcast,
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => AddressFault::LinkLocal,
+        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => AddressFault::Ipv4Mapped,
+        _ => return Ok(()),
     };
-    if let Some(fault) = fault {
-        return Err(EditError::InvalidAddress { address, fault });
-    }
-    // The only place that knows that the data plane balances IPv4 alone.
-    if address.is_ipv6() {
-        return Err(EditError::Ipv6NotSupported { address });
-    }
-    Ok(())
+    Err(EditError::InvalidAddress { address, fault })
 }

@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::model::{ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, Weight};
+use crate::model::{
+    ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, Thresholds, Weight,
+};
 
 /// Connections in one page of `connection.list` when the request names no limit.
 pub const DEFAULT_PAGE: u32 = 1_000;
@@ -209,6 +211,10 @@ struct StrictServer {
     method: ForwardingMethod,
     #[serde(default)]
     weight: Weight,
+    #[serde(default)]
+    upper_threshold: u32,
+    #[serde(default)]
+    lower_threshold: u32,
 }
 
 fn default_method() -> ForwardingMethod {
@@ -224,6 +230,7 @@ fn strict_service_option<'de, D: Deserializer<'de>>(deserializer: D) -> Result<O
 }
 
 fn strict_server<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RealServer, D::Error> {
-    let StrictServer { address, method, weight } = StrictServer::deserialize(deserializer)?;
-    Ok(RealServer { address, method, weight })
+    let strict = StrictServer::deserialize(deserializer)?;
+    let thresholds = Thresholds { upper: strict.upper_threshold, lower: strict.lower_threshold };
+    Ok(RealServer { address: strict.address, method: strict.method, weight: strict.weight, thresholds })
 }

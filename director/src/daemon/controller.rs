@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use control::config::Config;
-use control::model::{Edit, EditError, Limits, Model, Timeouts};
+use control::model::{Edit, EditError, Limits, Model, Settings, Timeouts};
 use control::protocol::{Handler, PROTOCOL_VERSION, Peer, Refusal, Reply, Request, Version};
 
 use super::start::{Handles, OpenPort, StartError, Started};
@@ -42,6 +42,7 @@ pub(super) struct Controller {
     pub(super) since: Instant,
     limits: Limits,
     timeouts: Timeouts,
+    settings: Settings,
 }
 
 /// What changes.
@@ -83,6 +84,7 @@ impl Controller {
             since: Instant::now(),
             limits: config.limits,
             timeouts: config.timeouts,
+            settings: Settings::default(),
         }
     }
 
@@ -189,6 +191,7 @@ impl Controller {
             ports: ports.collect(),
             hops: hops.clone(),
             timeouts: self.timeouts,
+            settings: self.settings,
             quiescent: state.publisher.quiescent(),
         };
         let snapshot = state.compiler.compile(input)?;
@@ -256,15 +259,26 @@ impl Handler for Controller {
     async fn handle(&self, request: Request, _: Peer) -> Result<Reply, Refusal> {
         match request {
             Request::ServiceAdd { service, scheduler, flags } => {
-                self.edit(Edit::AddService { key: service, scheduler, flags }).await
+                let (persistence, one_packet) = (None, false);
+                self.edit(Edit::AddService { key: service, scheduler, flags, persistence, one_packet }).await
             }
             Request::ServiceEdit { service, scheduler, flags } => {
-                self.edit(Edit::EditService { key: service, scheduler, flags }).await
+                let (persistence, one_packet) = (None, None);
+                self.edit(Edit::EditService { key: service, scheduler, flags, persistence, one_packet }).await
             }
             Request::ServiceDelete { service } => self.edit(Edit::DeleteService { key: service }).await,
             Request::ServerAdd { service, server } => self.edit(Edit::AddServer { service, server }).await,
             Request::ServerEdit { service, address, weight, method } => {
-                self.edit(Edit::EditServer { service, address, weight, method }).await
+                let (upper_threshold, lower_threshold) = (None, None);
+                self.edit(Edit::EditServer {
+                    service,
+                    address,
+                    weight,
+                    method,
+                    upper_threshold,
+                    lower_threshold,
+                })
+                .await
             }
             Request::ServerDelete { service, address } => {
                 self.edit(Edit::DeleteServer { service, address }).await

@@ -7,7 +7,7 @@ use crate::connection::{
     ConnId, Connection, Direction, Event, NewConnection, Path, State, TCP_PROTOCOL, UDP_PROTOCOL, next_state,
 };
 use crate::packet::PacketBuf;
-use crate::scheduler::Client;
+use crate::scheduler::Request;
 use crate::service::{RealServer, Snapshot};
 use crate::stats::{Reason, ServerCounters};
 use crate::time::Tick;
@@ -151,8 +151,13 @@ impl Pipeline {
         if !ipv4::checksum_is_valid(header) {
             return Verdict::drop(Reason::BadIpv4Checksum);
         }
-        let client = Client { address: key.source.into(), port: key.source_port };
-        let chosen = service.scheduler.choose(&service.candidates, client, &self.fleet, self.lcore);
+        let request = Request {
+            source: key.source.into(),
+            source_port: key.source_port,
+            destination: key.destination.into(),
+        };
+        let (scheduler, candidates, settings) = (&service.scheduler, &service.candidates, &snapshot.settings);
+        let chosen = scheduler.choose(candidates, request, &self.fleet, self.lcore, now, settings);
         let candidate = chosen.and_then(|at| service.candidates.get(at));
         let server = candidate.and_then(|c| Some((c.server, snapshot.server(c.server)?)));
         let Some((server_id, server @ RealServer { address: IpAddr::V4(address), .. })) = server else {

@@ -94,9 +94,13 @@ impl Pipeline {
                 Ok(Reason::RequestNat)
             }
             ForwardingMethod::Tunnel => {
-                let IpAddr::V4(address) = server.address else { return Err(Verdict::drop(Reason::NoRoute)) };
+                let (IpAddr::V4(address), IpAddr::V4(source)) =
+                    (server.address, snapshot.tunnel_source(server))
+                else {
+                    return Err(Verdict::drop(Reason::NoRoute));
+                };
                 let id = self.take_id();
-                if !tunnel::encapsulate(packet, &flow.frame, server.tunnel_source, address, id) {
+                if !tunnel::encapsulate(packet, &flow.frame, source, address, id) {
                     return Err(Verdict::drop(Reason::NoHeadroom));
                 }
                 Ok(Reason::RequestTunnel)

@@ -14,10 +14,11 @@ mod wrr;
 
 use std::net::IpAddr;
 
-use control::model::{self, SchedulerFlags};
+use control::model::{self, SchedulerFlags, Settings};
 
 use crate::id::LcoreId;
 use crate::service::ServerId;
+use crate::time::Tick;
 
 /// A real server, as a scheduler sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +40,15 @@ impl Candidate {
     }
 }
 
-/// Where the connection comes from.
+/// What asks for a real server.
 #[derive(Clone, Copy, Debug)]
-pub struct Client {
-    /// Source address.
-    pub address: IpAddr,
-    /// Source port.
-    pub port: u16,
+pub struct Request {
+    /// The client's address.
+    pub source: IpAddr,
+    /// The client's port.
+    pub source_port: u16,
+    /// The virtual address.
+    pub destination: IpAddr,
 }
 
 /// How many connections real servers have.
@@ -76,7 +79,10 @@ impl Scheduler {
     /// Whether lcores have to say when the connections of a real server change
     /// ([`Scheduler::load_changed`]), in a service with so many candidates.
     pub fn follows_load(kind: model::Scheduler, candidates: usize) -> bool {
-        kind == model::Scheduler::Wlc && least::LeastLoaded::follows_load(candidates)
+        !matches!(
+            kind,
+            model::Scheduler::Rr | model::Scheduler::Wrr | model::Scheduler::Sh | model::Scheduler::Mh
+        ) && least::LeastLoaded::follows_load(candidates)
     }
 
     /// The scheduler of a service with these candidates, going on from where `previous` was, if that
@@ -103,7 +109,17 @@ impl Scheduler {
                     _ => None,
                 },
             )),
-            model::Scheduler::Wlc => Scheduler::Wlc(least::LeastLoaded::build(
+            // Those that have no file of their own yet choose as the default does.
+            model::Scheduler::Wlc
+            | model::Scheduler::Lc
+            | model::Scheduler::Lblc
+            | model::Scheduler::Lblcr
+            | model::Scheduler::Dh
+            | model::Scheduler::Sed
+            | model::Scheduler::Nq
+            | model::Scheduler::Fo
+            | model::Scheduler::Ovf
+            | model::Scheduler::Twos => Scheduler::Wlc(least::LeastLoaded::build(
                 least::Score::Wlc,
                 candidates,
                 match previous {
@@ -117,21 +133,23 @@ impl Scheduler {
         }
     }
 
-    /// Chooses for an lcore among the candidates that the scheduler was built with; `None` where none can
-    /// be had.
+    /// Chooses for an lcore, at a moment, among the candidates that the scheduler was built with; `None` where
+    /// none can be had.
     pub fn choose(
         &self,
         candidates: &[Candidate],
-        client: Client,
+        request: Request,
         load: &impl Load,
         lcore: LcoreId,
+        _now: Tick,
+        _settings: &Settings,
     ) -> Option<usize> {
         match self {
             Scheduler::Rr(rr) => rr.choose(candidates),
             Scheduler::Wrr(wrr) => wrr.choose(candidates),
             Scheduler::Wlc(wlc) => wlc.choose(candidates, load, lcore),
-            Scheduler::Sh(sh) => sh.choose(candidates, client),
-            Scheduler::Mh(mh) => mh.choose(candidates, client),
+            Scheduler::Sh(sh) => sh.choose(candidates, request),
+            Scheduler::Mh(mh) => mh.choose(candidates, request),
         }
     }
 
@@ -168,8 +186,9 @@ pub(crate) mod tests {
             .collect()
     }
 
-    pub(crate) fn client(n: u32) -> Client {
-        Client { address: IpAddr::V4((0x0a00_0100 + n).into()), port: 40_000 }
+    pub(crate) fn request(n: u32) -> Request {
+        let source = IpAddr::V4((0x0a00_0100 + n).into());
+        Request { source, source_port: 40_000, destination: [10, 99, 0, 1].into() }
     }
 
     /// Weighted least connection by its definition: every candidate is looked at.

@@ -4,7 +4,7 @@
 use control::model::SchedulerFlags;
 
 use super::hash::{fallback, fold};
-use super::{Candidate, Client};
+use super::{Candidate, Request};
 
 const BITS: u32 = 8;
 const SIZE: u32 = 1 << BITS;
@@ -30,9 +30,9 @@ impl SourceHashing {
         SourceHashing { table: table.into(), flags }
     }
 
-    pub(super) fn choose(&self, candidates: &[Candidate], client: Client) -> Option<usize> {
-        let port = if self.flags.port { u32::from(client.port) } else { 0 };
-        let hash = port.wrapping_add(fold(client.address)).wrapping_mul(GOLDEN_RATIO) >> (32 - BITS);
+    pub(super) fn choose(&self, candidates: &[Candidate], request: Request) -> Option<usize> {
+        let port = if self.flags.port { u32::from(request.source_port) } else { 0 };
+        let hash = port.wrapping_add(fold(request.source)).wrapping_mul(GOLDEN_RATIO) >> (32 - BITS);
         let slot = |offset: u32| offset.wrapping_add(hash) % SIZE;
         let available = |slot: u32| {
             let at = *self.table.get(slot as usize)? as usize;
@@ -49,7 +49,7 @@ impl SourceHashing {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{candidates, client};
+    use super::super::tests::{candidates, request};
     use super::*;
 
     fn flags(fallback: bool, port: bool) -> SchedulerFlags {
@@ -70,7 +70,7 @@ mod tests {
         let slot = (product >> 24) as usize;
         let candidates = candidates(&[1; 256]);
         let sh = SourceHashing::build(&candidates, flags(false, false));
-        assert_eq!(sh.choose(&candidates, client(1)), Some(slot));
+        assert_eq!(sh.choose(&candidates, request(1)), Some(slot));
     }
 
     #[test]
@@ -78,7 +78,8 @@ mod tests {
         let candidates = candidates(&[1, 1, 1]);
         let plain = SourceHashing::build(&candidates, flags(false, false));
         let by_port = SourceHashing::build(&candidates, flags(false, true));
-        let at = |sh: &SourceHashing, port| sh.choose(&candidates, Client { port, ..client(7) });
+        let at =
+            |sh: &SourceHashing, port| sh.choose(&candidates, Request { source_port: port, ..request(7) });
         assert!((0..100).all(|port| at(&plain, port) == at(&plain, 0)));
         assert!((0..100).any(|port| at(&by_port, port) != at(&by_port, 0)));
     }
@@ -88,9 +89,9 @@ mod tests {
         let candidates = candidates(&[0, 1]);
         let strict = SourceHashing::build(&candidates, flags(false, false));
         let kind = SourceHashing::build(&candidates, flags(true, false));
-        let refused = (0..200).filter(|n| strict.choose(&candidates, client(*n)).is_none()).count();
+        let refused = (0..200).filter(|n| strict.choose(&candidates, request(*n)).is_none()).count();
         assert!((60..140).contains(&refused), "{refused}");
-        assert!((0..200).all(|n| kind.choose(&candidates, client(n)) == Some(1)));
-        assert_eq!(SourceHashing::build(&[], flags(true, true)).choose(&[], client(1)), None);
+        assert!((0..200).all(|n| kind.choose(&candidates, request(n)) == Some(1)));
+        assert_eq!(SourceHashing::build(&[], flags(true, true)).choose(&[], request(1)), None);
     }
 }

@@ -2,16 +2,16 @@
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use control::model::{self, Change, ForwardingMethod, ServiceKey, Timeouts};
+use control::model::{self, Change, ForwardingMethod, ServiceKey, Settings, Timeouts};
 
 use super::registry::Registry;
 use super::{
-    PortInfo, RealServer, ServerId, ServerTable, ServiceId, ServiceLookup, ServiceTable, Snapshot,
-    VirtualService,
+    PortInfo, RealServer, ServerId, ServerTable, ServiceId, ServiceLookup, ServiceTable, Snapshot, SourceId,
+    TunnelSources, VirtualService,
 };
 use crate::connection::{TimeoutTable, protocol_number};
 use crate::nexthop::{Hop, NextHops};
@@ -53,9 +53,14 @@ pub struct Input<'a> {
     pub ports: Vec<PortInfo>,
     /// Timeouts that the operator may set.
     pub timeouts: Timeouts,
+    /// What the operator has set of the whole director.
+    pub settings: Settings,
     /// The oldest snapshot that an lcore still uses.
     pub quiescent: u64,
 }
+
+/// FTP's control port.
+const FTP: u16 = 21;
 
 /// How many departed real servers a compilation asks whether they still have connections, unless it
 /// runs out of numbers. Many may have left and their connections live for long; each snapshot shall
@@ -73,6 +78,7 @@ pub struct Compiler {
     server_table: ServerTable,
     lookup: Arc<ServiceLookup>,
     hops: Arc<NextHops>,
+    tunnel_sources: TunnelSources,
     fleet: Fleet,
     /// What a number's counters showed when it was given to its real server.
     baselines: HashMap<u32, ServerTotals>,
@@ -93,6 +99,7 @@ impl Compiler {
             server_table: ServerTable::default(),
             lookup: Arc::default(),
             hops: Arc::default(),
+            tunnel_sources: TunnelSources::default(),
             fleet,
             baselines: HashMap::new(),
             forgotten: HashMap::new(),
@@ -109,6 +116,8 @@ impl Compiler {
             ports: Vec::new(),
             hops: Arc::default(),
             timeouts: TimeoutTable::new(&Timeouts::default()),
+            settings: Settings::default(),
+            tunnel_sources: TunnelSources::default(),
         }
     }
 
@@ -152,6 +161,8 @@ impl Compiler {
             ports: input.ports,
             hops: self.hops.clone(),
             timeouts: TimeoutTable::new(&input.timeouts),
+            settings: input.settings,
+            tunnel_sources: self.tunnel_sources.clone(),
         })
     }
 
@@ -196,6 +207,7 @@ impl Compiler {
                 let Some(previous) = previous else { return false };
                 self.depart_all_but(&previous, service);
                 nat_servers(&previous.model).eq(nat_servers(service))
+                    && catches_ftp_data(&previous.model) == catches_ftp_data(service)
             }
             (None, Some(previous)) => {
                 let ServiceId(number) = previous.id;
@@ -267,11 +279,11 @@ impl Compiler {
                     method: server.method,
                     present: true,
                     hop: Hop::NoRoute,
-                    tunnel_source: Ipv4Addr::UNSPECIFIED,
+                    tunnel_source: SourceId::NONE,
                     service,
                     seat,
                 };
-                with_hop(entry, &self.hops)
+                with_hop(entry, &self.hops, &mut self.tunnel_sources)
             }
         };
         if before != Some(&entry) {
@@ -301,7 +313,7 @@ impl Compiler {
             method: ForwardingMethod::Dr,
             present: false,
             hop: Hop::NoRoute,
-            tunnel_source: Ipv4Addr::UNSPECIFIED,
+            tunnel_source: SourceId::NONE,
             service,
             seat: None,
         };
@@ -310,8 +322,9 @@ impl Compiler {
 
     /// The next hop of every real server, by new ones. Where it is the one of before, nothing is copied.
     fn look_up_hops(&mut self) {
-        let entries = self.server_table.iter().filter(|(_, entry)| entry.present);
-        let entries = entries.map(|(at, entry)| (at, with_hop(*entry, &self.hops), entry));
+        let Compiler { server_table, hops, tunnel_sources, .. } = self;
+        let entries = server_table.iter().filter(|(_, entry)| entry.present);
+        let entries = entries.map(|(at, entry)| (at, with_hop(*entry, hops, tunnel_sources), entry));
         let other: Vec<_> =
             entries.filter(|(_, new, old)| new != *old).map(|(at, new, _)| (at, new)).collect();
         for (at, entry) in other {
@@ -376,22 +389,23 @@ impl Compiler {
 }
 
 /// A real server with the next hop toward it.
-fn with_hop(server: RealServer, hops: &NextHops) -> RealServer {
-    let tunnel_source = match server.address {
-        IpAddr::V4(v4) => hops.source_toward_v4(v4),
-        IpAddr::V6(_) => None,
-    };
-    RealServer {
-        hop: hops.toward(server.address),
-        tunnel_source: tunnel_source.unwrap_or(Ipv4Addr::UNSPECIFIED),
-        ..server
-    }
+fn with_hop(server: RealServer, hops: &NextHops, sources: &mut TunnelSources) -> RealServer {
+    let source = hops.source_toward(server.address);
+    let tunnel_source = sources.number(source, server.address);
+    RealServer { hop: hops.toward(server.address), tunnel_source, ..server }
 }
 
 /// Where replies of a service's NAT real servers come from.
 fn nat_servers(service: &model::Service) -> impl Iterator<Item = SocketAddr> {
     let nat = service.servers.iter().filter(|server| server.method == ForwardingMethod::Nat);
     nat.map(|server| server.address)
+}
+
+/// Whether connections to other ports of the VIP are this service's as well: FTP's data connections
+/// find their way by persistence (Linux `ip_vs_service_find` in `ip_vs_ctl.c`).
+fn catches_ftp_data(service: &model::Service) -> bool {
+    let ServiceKey { protocol, address } = service.key;
+    protocol == model::Protocol::Tcp && address.port() == FTP && service.persistence.is_some()
 }
 
 fn build_lookup(compiled: &ServiceTable) -> ServiceLookup {
@@ -403,8 +417,11 @@ fn build_lookup(compiled: &ServiceTable) -> ServiceLookup {
         }),
         services().flat_map(|s| {
             let protocol = protocol_number(s.model.key.protocol);
-            nat_servers(&s.model).map(move |address| (address.ip(), address.port(), protocol))
+            let any_port = catches_ftp_data(&s.model);
+            nat_servers(&s.model)
+                .map(move |address| (address.ip(), if any_port { 0 } else { address.port() }, protocol))
         }),
+        services().filter(|s| catches_ftp_data(&s.model)).map(|s| (s.model.key.address.ip(), s.id)),
     )
 }
 
@@ -413,7 +430,8 @@ mod tests {
     use super::*;
     use crate::service::Publisher;
     use crate::stats::LcoreCounters;
-    use control::model::{Edit, Limits, Model, Protocol, SchedulerFlags, Weight};
+    use control::model::{Edit, Limits, Model, Protocol, SchedulerFlags, Thresholds, Weight};
+    use std::net::Ipv4Addr;
 
     const SERVICES: u32 = 200;
     const SERVERS: u32 = 5;
@@ -424,7 +442,8 @@ mod tests {
 
     fn server(service: u32, n: u32) -> model::RealServer {
         let address = (Ipv4Addr::from(0x0a80_0000 + service * 100 + n), 53).into();
-        model::RealServer { address, method: ForwardingMethod::Nat, weight: Weight(1) }
+        let thresholds = Thresholds::default();
+        model::RealServer { address, method: ForwardingMethod::Nat, weight: Weight(1), thresholds }
     }
 
     fn many() -> Model {
@@ -432,6 +451,8 @@ mod tests {
             key: key(n),
             scheduler: model::Scheduler::Wlc,
             flags: SchedulerFlags::default(),
+            persistence: None,
+            one_packet: false,
             servers: (0..SERVERS).map(|at| server(n, at)).collect(),
         });
         Model::new(services, &Limits::default()).unwrap()
@@ -445,8 +466,8 @@ mod tests {
 
     impl Bench {
         fn compile(&mut self, services: Services<'_>, quiescent: u64) -> Result<Snapshot, Exhausted> {
-            let (hops, timeouts) = (self.hops.clone(), Timeouts::default());
-            self.compiler.compile(Input { services, hops, ports: Vec::new(), timeouts, quiescent })
+            let (hops, timeouts, settings) = (self.hops.clone(), Timeouts::default(), Settings::default());
+            self.compiler.compile(Input { services, hops, ports: Vec::new(), timeouts, settings, quiescent })
         }
 
         fn edit(&mut self, edit: Edit, quiescent: u64) -> Result<Snapshot, Exhausted> {
@@ -470,7 +491,14 @@ mod tests {
 
     fn weight(n: u32, at: u32, weight: u16) -> Edit {
         let address = server(n, at).address;
-        Edit::EditServer { service: key(n), address, weight: Some(Weight(weight)), method: None }
+        Edit::EditServer {
+            service: key(n),
+            address,
+            weight: Some(Weight(weight)),
+            method: None,
+            upper_threshold: None,
+            lower_threshold: None,
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From the address and port in a packet to the virtual service it is for, or to the NAT real server
 //! it comes from.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::ServiceId;
@@ -23,7 +23,18 @@ pub struct ServiceLookup {
     slots: Box<[Option<(Endpoint, Meaning)>]>,
     virtual_addresses: HashSet<IpAddr>,
     nat_server_addresses: HashSet<IpAddr>,
+    /// Persistent FTP services by their VIP.
+    ftp: HashMap<IpAddr, ServiceId>,
+    /// Whether any service, and any NAT real server, has every port.
+    every_port: (bool, bool),
 }
+
+/// FTP's data port.
+const FTP_DATA: u16 = 20;
+/// Ports from here on are anybody's.
+const UNPRIVILEGED: u16 = 1024;
+/// TCP's protocol number.
+const TCP: u8 = 6;
 
 fn hash(endpoint: &Endpoint) -> usize {
     let address = match endpoint.0 {
@@ -39,10 +50,13 @@ fn hash(endpoint: &Endpoint) -> usize {
 }
 
 impl ServiceLookup {
-    /// A table of these services and NAT real servers. Where one endpoint is both, it is the service.
+    /// A table of these services and NAT real servers, whose port 0 stands for every port. Where one endpoint
+    /// is both, it is the service. `ftp` are TCP services that take connections to other ports of their VIP as
+    /// well, at most one of each VIP.
     pub fn build(
         services: impl IntoIterator<Item = (IpAddr, u16, u8, ServiceId)>,
         nat_servers: impl IntoIterator<Item = (IpAddr, u16, u8)>,
+        ftp: impl IntoIterator<Item = (IpAddr, ServiceId)>,
     ) -> ServiceLookup {
         let services: Vec<_> = services
             .into_iter()
@@ -55,6 +69,11 @@ impl ServiceLookup {
             slots: vec![None; size].into(),
             virtual_addresses: services.iter().map(|((ip, ..), _)| *ip).collect(),
             nat_server_addresses: servers.iter().map(|((ip, ..), _)| *ip).collect(),
+            ftp: ftp.into_iter().collect(),
+            every_port: (
+                services.iter().any(|((_, port, _), _)| *port == 0),
+                servers.iter().any(|((_, port, _), _)| *port == 0),
+            ),
         };
         for (endpoint, meaning) in services.into_iter().chain(servers) {
             let mut at = hash(&endpoint) & (size - 1);
@@ -85,10 +104,21 @@ impl ServiceLookup {
         None
     }
 
-    /// The virtual service at an address and port.
+    /// The virtual service at an address and port: the one of this port, else a persistent FTP service for what
+    /// may be its data, else the one of every port (Linux `ip_vs_service_find`).
     #[inline]
     pub fn service(&self, ip: IpAddr, port: u16, protocol: u8) -> Option<ServiceId> {
-        match self.find((ip, port, protocol)) {
+        if let Some(Meaning::Service(id)) = self.find((ip, port, protocol)) {
+            return Some(id);
+        }
+        if !self.ftp.is_empty()
+            && protocol == TCP
+            && (port == FTP_DATA || port >= UNPRIVILEGED)
+            && let Some(id) = self.ftp.get(&ip)
+        {
+            return Some(*id);
+        }
+        match self.every_port.0.then(|| self.find((ip, 0, protocol)))? {
             Some(Meaning::Service(id)) => Some(id),
             _ => None,
         }
@@ -98,6 +128,7 @@ impl ServiceLookup {
     #[inline]
     pub fn is_nat_server(&self, ip: IpAddr, port: u16, protocol: u8) -> bool {
         self.find((ip, port, protocol)) == Some(Meaning::NatServer)
+            || self.every_port.1 && self.find((ip, 0, protocol)) == Some(Meaning::NatServer)
     }
 
     /// Whether a packet between these addresses may belong to a virtual service, going either way.
@@ -110,22 +141,40 @@ impl ServiceLookup {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::HashMap;
 
     #[test]
     fn an_empty_table_finds_nothing() {
         let ip = "10.0.0.1".parse().unwrap();
         assert_eq!(ServiceLookup::default().service(ip, 80, 6), None);
-        assert_eq!(ServiceLookup::build([], []).service(ip, 80, 6), None);
+        assert_eq!(ServiceLookup::build([], [], []).service(ip, 80, 6), None);
+    }
+
+    #[test]
+    fn a_port_of_its_own_goes_before_ftp_and_that_before_every_port() {
+        let (vip, other): (IpAddr, IpAddr) = ([10, 99, 0, 1].into(), [10, 99, 0, 2].into());
+        let services = [(vip, 21, 6, ServiceId(1)), (vip, 8080, 6, ServiceId(2)), (vip, 0, 6, ServiceId(3))];
+        let lookup = ServiceLookup::build(services, [], [(vip, ServiceId(1))]);
+        let found = [20, 21, 22, 80, 1023, 1024, 8080, 65535].map(|port| lookup.service(vip, port, 6));
+        assert_eq!(found.map(|id| id.map_or(0, |id| id.0)), [1, 1, 3, 3, 3, 1, 2, 1]);
+        assert_eq!(lookup.service(vip, 4000, 17), None);
+        assert_eq!(lookup.service(other, 4000, 6), None);
+    }
+
+    #[test]
+    fn replies_come_from_every_port_where_packets_keep_theirs() {
+        let (one, two): (IpAddr, IpAddr) = ([10, 0, 2, 11].into(), [10, 0, 2, 12].into());
+        let lookup = ServiceLookup::build([], [(one, 0, 6), (two, 80, 6)], []);
+        assert!(lookup.is_nat_server(one, 1234, 6) && !lookup.is_nat_server(one, 1234, 17));
+        assert!(lookup.is_nat_server(two, 80, 6) && !lookup.is_nat_server(two, 81, 6));
     }
 
     proptest! {
         /// It finds what a map of the standard library finds.
         #[test]
-        fn agrees_with_a_map(keys in proptest::collection::hash_set((0u32..64, 0u16..8, 6u8..8), 0..120), probes in proptest::collection::vec((0u32..64, 0u16..8, 6u8..8), 50)) {
+        fn agrees_with_a_map(keys in proptest::collection::hash_set((0u32..64, 1u16..9, 6u8..8), 0..120), probes in proptest::collection::vec((0u32..64, 1u16..9, 6u8..8), 50)) {
             let ip = |n: u32| IpAddr::V4(n.into());
             let map: HashMap<_, _> = keys.iter().enumerate().map(|(i, k)| (*k, ServiceId(i as u32))).collect();
-            let lookup = ServiceLookup::build(map.iter().map(|((a, p, t), id)| (ip(*a), *p, *t, *id)), []);
+            let lookup = ServiceLookup::build(map.iter().map(|((a, p, t), id)| (ip(*a), *p, *t, *id)), [], []);
             for probe in probes.into_iter().chain(keys) {
                 prop_assert_eq!(lookup.service(ip(probe.0), probe.1, probe.2), map.get(&probe).copied());
             }

@@ -7,12 +7,14 @@ mod lookup;
 mod publish;
 mod registry;
 mod snapshot;
+mod sources;
 
 pub use chunked::Chunked;
 pub use compile::{Compiler, Exhausted, Input, Services};
 pub use lookup::ServiceLookup;
 pub use publish::{Mailbox, Publisher, Reader};
 pub use snapshot::{PortInfo, RealServer, ServerTable, ServiceTable, Snapshot, VirtualService};
+pub use sources::{SourceId, TunnelSources};
 
 /// A virtual service, as a number that stays the same as long as the service exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,12 +1,12 @@
 //! All that lcores decide by, immutable and published whole.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use control::model::{self, ForwardingMethod};
+use control::model::{self, ForwardingMethod, Settings};
 
-use super::{Chunked, ServerId, ServiceId, ServiceLookup};
+use super::{Chunked, ServerId, ServiceId, ServiceLookup, SourceId, TunnelSources};
 use crate::connection::TimeoutTable;
 use crate::id::LcoreId;
 use crate::nexthop::{Hop, MacAddr, NextHops};
@@ -48,7 +48,7 @@ pub type ServerTable = Chunked<RealServer, SERVERS>;
 pub struct RealServer {
     /// Its address.
     pub address: IpAddr,
-    /// Its port.
+    /// Its port; 0 where packets keep theirs.
     pub port: u16,
     /// How packets reach it.
     pub method: ForwardingMethod,
@@ -56,8 +56,8 @@ pub struct RealServer {
     pub present: bool,
     /// Next hop toward it.
     pub hop: Hop,
-    /// Source address of tunnel headers.
-    pub tunnel_source: Ipv4Addr,
+    /// Source address of tunnel headers: [`Snapshot::tunnel_source`].
+    pub tunnel_source: SourceId,
     /// The virtual service that has it, or had.
     pub service: ServiceId,
     /// Where the service's scheduler follows its load: which one it is in the order in which real servers
@@ -85,6 +85,10 @@ pub struct Snapshot {
     pub hops: Arc<NextHops>,
     /// How long connections live.
     pub timeouts: TimeoutTable,
+    /// What the operator has set of the whole director.
+    pub settings: Settings,
+    /// Source addresses of tunnel headers.
+    pub tunnel_sources: TunnelSources,
 }
 
 impl Snapshot {
@@ -98,6 +102,13 @@ impl Snapshot {
     #[inline]
     pub fn server(&self, id: ServerId) -> Option<&RealServer> {
         self.servers.get(id.0 as usize)
+    }
+
+    /// Source address of tunnel headers toward a real server, of its family; the unspecified one where the
+    /// director has none there.
+    #[inline]
+    pub fn tunnel_source(&self, server: &RealServer) -> IpAddr {
+        self.tunnel_sources.get(server.tunnel_source)
     }
 
     /// Tells the scheduler of a real server that its connections on an lcore are not what they were, if

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use control::model::{
     Change, Edit, ForwardingMethod, Limits, Model, Protocol, RealServer, Scheduler, SchedulerFlags,
-    ServiceKey, Timeouts, Weight,
+    ServiceKey, Settings, Thresholds, Timeouts, Weight,
 };
 use director::id::{IfIndex, LcoreId, PortId};
 use director::nexthop::{MacAddr, Neighbour, NextHops, PortLink};
-use director::scheduler::Client;
+use director::scheduler::Request;
 use director::service::{self, Compiler, Input, ServerId, ServiceId, Services, Snapshot, VirtualService};
 use director::stats::{Fleet, LcoreCounters};
+use director::time::Tick;
 use proptest::prelude::*;
 
 use crate::world::{ip, kernel_view};
@@ -47,14 +48,28 @@ fn any_edit() -> impl Strategy<Value = Edit> {
     let weight = prop_oneof![Just(0), 1u16..5].prop_map(Weight);
     (0..12, key, address, scheduler, weight).prop_map(
         |(which, key, address, scheduler, weight)| match which {
-            0 | 1 => Edit::AddService { key, scheduler, flags: SchedulerFlags::default() },
-            2 => Edit::EditService { key, scheduler: Some(scheduler), flags: None },
+            0 | 1 => {
+                let flags = SchedulerFlags::default();
+                Edit::AddService { key, scheduler, flags, persistence: None, one_packet: false }
+            }
+            2 => {
+                let scheduler = Some(scheduler);
+                Edit::EditService { key, scheduler, flags: None, persistence: None, one_packet: None }
+            }
             3 => Edit::DeleteService { key },
             4..=7 => {
-                let server = RealServer { address, method: ForwardingMethod::Nat, weight };
+                let (method, thresholds) = (ForwardingMethod::Nat, Thresholds::default());
+                let server = RealServer { address, method, weight, thresholds };
                 Edit::AddServer { service: key, server }
             }
-            8 | 9 => Edit::EditServer { service: key, address, weight: Some(weight), method: None },
+            8 | 9 => Edit::EditServer {
+                service: key,
+                address,
+                weight: Some(weight),
+                method: None,
+                upper_threshold: None,
+                lower_threshold: None,
+            },
             _ => Edit::DeleteServer { service: key, address },
         },
     )
@@ -76,7 +91,8 @@ fn fleet() -> Fleet {
 }
 
 fn input<'a>(services: Services<'a>, hops: &Arc<NextHops>, quiescent: u64) -> Input<'a> {
-    Input { services, hops: hops.clone(), ports: Vec::new(), timeouts: Timeouts::default(), quiescent }
+    let (timeouts, settings) = (Timeouts::default(), Settings::default());
+    Input { services, hops: hops.clone(), ports: Vec::new(), timeouts, settings, quiescent }
 }
 
 /// The services that a snapshot finds.
@@ -94,8 +110,14 @@ fn reply_sources(snapshot: &Snapshot) -> Vec<bool> {
 }
 
 fn choices(service: &VirtualService, fleet: &Fleet, first: u8) -> Vec<Option<SocketAddr>> {
-    let client = |n: u8| Client { address: IpAddr::V4(Ipv4Addr::new(10, 0, 1, n)), port: 1024 };
-    let choose = |n| service.scheduler.choose(&service.candidates, client(n), fleet, LcoreId(0));
+    let request = |n: u8| Request {
+        source: IpAddr::V4(Ipv4Addr::new(10, 0, 1, n)),
+        source_port: 1024,
+        destination: service.model.key.address.ip(),
+    };
+    let (now, settings) = (Tick(0), Settings::default());
+    let choose =
+        |n| service.scheduler.choose(&service.candidates, request(n), fleet, LcoreId(0), now, &settings);
     let chosen = (0..7).map(|n| choose(first.wrapping_add(n)));
     chosen.map(|at| at.map(|at| service.candidates[at].address)).collect()
 }

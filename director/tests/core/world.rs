@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use control::model::{
-    ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Timeouts, Weight,
+    ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Settings,
+    Thresholds, Timeouts, Weight,
 };
 use director::connection::{ConnectionTable, HashSeed};
 use director::id::{IfIndex, LcoreId, PortId};
@@ -76,11 +77,14 @@ pub fn service(
         address: SocketAddr::new(ip(&format!("10.0.2.{}", 11 + i)), server_port),
         method,
         weight: Weight(*weight),
+        thresholds: Thresholds::default(),
     };
     Service {
         key: ServiceKey { protocol, address: address.parse().unwrap() },
         scheduler,
         flags: SchedulerFlags::default(),
+        persistence: None,
+        one_packet: false,
         servers: weights.iter().enumerate().map(server).collect(),
     }
 }
@@ -103,6 +107,7 @@ pub struct World {
     pub services: BTreeMap<ServiceKey, Arc<Service>>,
     pub view: KernelView,
     pub timeouts: Timeouts,
+    pub settings: Settings,
     pub compiler: Compiler,
     pub fleet: Fleet,
     pub pipelines: Vec<Pipeline>,
@@ -137,6 +142,7 @@ impl World {
             services: services.into_iter().map(|s| (s.key, Arc::new(s))).collect(),
             view: kernel_view(),
             timeouts: Timeouts::default(),
+            settings: Settings::default(),
             compiler: Compiler::new(64, 1024, fleet.clone()),
             fleet,
             pipelines,
@@ -147,7 +153,7 @@ impl World {
         world
     }
 
-    /// Makes changes of `services`, `view` and `timeouts` take effect.
+    /// Makes changes of `services`, `view`, `timeouts` and `settings` take effect.
     pub fn publish(&mut self) {
         let ports =
             [(10, CLIENT_SIDE), (11, SERVER_SIDE)].map(|(l, port)| PortLink { link: IfIndex(l), port });
@@ -156,6 +162,7 @@ impl World {
             hops: Arc::new(NextHops::build(Arc::new(self.view.clone()), &ports)),
             ports: vec![PortInfo { mac: D0 }, PortInfo { mac: D1 }],
             timeouts: self.timeouts,
+            settings: self.settings,
             quiescent: self.snapshot.version,
         };
         self.snapshot = self.compiler.compile(input).unwrap();

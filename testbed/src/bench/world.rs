@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use control::model::{
-    Change, ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Timeouts,
-    Weight,
+    Change, ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Settings,
+    Thresholds, Timeouts, Weight,
 };
 use director::id::{IfIndex, PortId};
 use director::nexthop::{Address, KernelView, Link, MacAddr, Neighbour, NextHops, PortLink, Route};
@@ -93,6 +93,7 @@ impl World {
             hops: self.hops.clone(),
             ports: vec![PortInfo { mac: MacAddr(flows::DIRECTOR_MAC) }],
             timeouts: Timeouts::default(),
+            settings: Settings::default(),
             quiescent,
         };
         let snapshot = self.compiler.compile(input).context(|| "cannot compile the services")?;
@@ -119,7 +120,8 @@ fn service(traffic: Traffic, vip: Ipv4Addr, scheduler: Scheduler, servers: Vec<R
         Traffic::Tcp => Protocol::Tcp,
     };
     let address = SocketAddr::from((vip, flows::VIRTUAL_PORT));
-    Service { key: ServiceKey { protocol, address }, scheduler, flags: SchedulerFlags::default(), servers }
+    let (key, flags) = (ServiceKey { protocol, address }, SchedulerFlags::default());
+    Service { key, scheduler, flags, persistence: None, one_packet: false, servers }
 }
 
 fn real_server(method: Method, address: Ipv4Addr) -> RealServer {
@@ -128,7 +130,8 @@ fn real_server(method: Method, address: Ipv4Addr) -> RealServer {
         Method::Tun => (ForwardingMethod::Tunnel, flows::VIRTUAL_PORT),
         Method::NatRequest | Method::NatReply => (ForwardingMethod::Nat, flows::NAT_PORT),
     };
-    RealServer { address: (address, port).into(), method, weight: Weight(1) }
+    let thresholds = Thresholds::default();
+    RealServer { address: (address, port).into(), method, weight: Weight(1), thresholds }
 }
 
 /// One interface, real servers on its link, and a router to everybody else.

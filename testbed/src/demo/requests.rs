@@ -27,7 +27,7 @@ pub(super) fn planned() -> u64 {
 fn planned_for(balanced: &Balanced, requests: u32) -> u64 {
     match balanced.scheduler {
         Scheduler::Mh | Scheduler::Sh => u64::from(per_address(requests)) * u64::from(CLIENT_ADDRESSES),
-        Scheduler::Rr | Scheduler::Wrr | Scheduler::Wlc => u64::from(requests),
+        _ => u64::from(requests),
     }
 }
 
@@ -79,7 +79,7 @@ fn ask_web(lab: &Lab, balanced: &Balanced, requests: u32, screen: &Screen) -> Re
             let sources: Vec<Ipv4Addr> = (0..CLIENT_ADDRESSES).map(plan::client_address).collect();
             curl::Plan::new(url, per_address(requests)).from(&sources)
         }
-        Scheduler::Rr | Scheduler::Wrr | Scheduler::Wlc => curl::Plan::new(url, requests),
+        _ => curl::Plan::new(url, requests),
     };
     let outcome = curl::ask(lab.client(), &plan.parallel(4), |answer| {
         screen.count(matches!(answer, curl::Answer::From { .. }));

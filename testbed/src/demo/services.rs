@@ -135,6 +135,8 @@ impl Balanced {
                 spread::round_robin(&seen.counts, &weights)?;
                 Ok(format!("{counts}: equal but for one"))
             }
+            // None of the demo's services has another.
+            other => Ok(format!("{counts}, by {}", config::scheduler(other))),
         }
     }
 }

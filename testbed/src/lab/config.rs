@@ -177,13 +177,7 @@ pub fn protocol(protocol: Protocol) -> &'static str {
 /// The scheduler as configuration and command line spell it.
 #[must_use]
 pub fn scheduler(scheduler: Scheduler) -> &'static str {
-    match scheduler {
-        Scheduler::Rr => "rr",
-        Scheduler::Wrr => "wrr",
-        Scheduler::Wlc => "wlc",
-        Scheduler::Sh => "sh",
-        Scheduler::Mh => "mh",
-    }
+    scheduler.word()
 }
 
 /// The forwarding method as configuration and command line spell it.

@@ -169,7 +169,8 @@ fn one_mistake_makes_one_complaint() {
     wrong_after_least("[[service]]\nprotocol='tcp'\naddress='10.0.0.1'\nserver=[{address='10.0.2.1'}]\n");
     wrong_after_least("[[service]]\nprotocol=6\naddress='10.0.0.1:80'\n");
     wrong_after_least("[[service]]\nprotocol='tcp'\n");
-    wrong_after_least("[[service]]\naddress='[2001:db8::1]:80'\nprotocol='tcp'\n");
+    wrong_after_least("[[service]]\naddress='[fe80::1]:80'\nprotocol='tcp'\n");
+    wrong_after_least("[[service]]\naddress='10.0.0.1:0'\nprotocol='tcp'\n");
     assert_eq!(
         wrong("[[port]]\ndevice='net_tap0'\nmirror=7\n").0,
         ["3:8 port[0].mirror: this is a whole number"]
