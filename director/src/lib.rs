@@ -16,6 +16,7 @@ pub mod id;
 pub mod kernel;
 pub mod nexthop;
 pub mod packet;
+pub mod persistence;
 
 pub mod connection;
 #[cfg(feature = "dpdk")]

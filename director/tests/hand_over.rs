@@ -175,7 +175,8 @@ fn every_packet_at_the_wrong_lcore_arrives_in_order_and_is_counted() {
         let mut wires = [Wire::open(&eal, &pool, 0), Wire::open(&eal, &pool, 1)];
         let nat =
             service(Protocol::Tcp, "10.99.0.1:80", Scheduler::Rr, ForwardingMethod::Nat, 8080, &[1, 1, 1]);
-        let mut world = World::shaped(vec![nat], Shape { lcores: LCORES, capacity: 1000 });
+        let mut world =
+            World::shaped(vec![nat], Shape { lcores: LCORES, capacity: 1000, ..Shape::default() });
         let counters = world.fleet.lcores().to_vec();
         let snapshot = std::mem::replace(&mut world.snapshot, Compiler::empty_snapshot(0));
         let (_publisher, readers) = Publisher::new(LCORES, snapshot);

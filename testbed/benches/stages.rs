@@ -11,7 +11,7 @@ use director::packet::PacketBuf as _;
 use director::pipeline::{Arrival, MAX_BURST, Verdict, owner};
 use director::stats::LatencyCounters;
 use director::time::Tick;
-use director::wire::{self, Ipv4Frame, ipv4};
+use director::wire::{self, Ipv4Frame, Side, ipv4};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use testbed::bench::case::{Case, Direction, Method, Traffic};
@@ -71,7 +71,7 @@ fn rewrite_by_nat(bencher: Bencher, traffic: Traffic) {
     bencher.bench_local(|| {
         let bytes = packet.bytes_mut();
         ipv4::decrement_ttl(&mut bytes[14..]);
-        nat::rewrite(black_box(bytes), &frame, ipv4::Side::Destination, server, 8080);
+        nat::rewrite(black_box(bytes), &frame, Side::Destination, server, 8080);
     });
 }
 
@@ -80,10 +80,10 @@ fn encapsulate(bencher: Bencher) {
     let fresh = packet(Traffic::Udp);
     let mut frame = Ipv4Frame::NONE;
     wire::parse(fresh.bytes(), &mut frame).expect("it is sound");
-    let (from, to) = (Ipv4Addr::new(198, 18, 255, 1), Ipv4Addr::new(198, 19, 0, 1));
+    let ends = (Ipv4Addr::new(198, 18, 255, 1).into(), Ipv4Addr::new(198, 19, 0, 1).into());
     bencher
         .with_inputs(|| fresh.clone())
-        .bench_local_refs(|packet| tunnel::encapsulate(packet, &frame, from, to, 1));
+        .bench_local_refs(|packet| tunnel::encapsulate(packet, &frame, ends, 1, true));
 }
 
 /// Once in a burst, so a thirty-second of this for each packet under load.
@@ -126,6 +126,16 @@ const CONNECTIONS: [u32; 3] = [1, 10_000, 1_000_000];
 #[divan::bench(args = CONNECTIONS)]
 fn pipeline_dr(bencher: Bencher, connections: u32) {
     burst(bencher, Method::Dr, Traffic::Udp, connections);
+}
+
+#[divan::bench(args = CONNECTIONS)]
+fn pipeline_dr_of_ipv6(bencher: Bencher, connections: u32) {
+    burst(bencher, Method::Dr, Traffic::Udp6, connections);
+}
+
+#[divan::bench(args = CONNECTIONS)]
+fn pipeline_nat_reply_of_ipv6(bencher: Bencher, connections: u32) {
+    burst(bencher, Method::NatReply, Traffic::Tcp6, connections);
 }
 
 #[divan::bench(args = CONNECTIONS)]

@@ -5,7 +5,8 @@ use control::model::ForwardingMethod;
 use super::key::{Address, Direction, FlowKey};
 use super::state::State;
 use crate::nexthop::CachedEgress;
-use crate::service::{ServerId, ServiceId};
+use crate::persistence::TemplateId;
+use crate::service::ServerId;
 use crate::time::Tick;
 
 /// A place in a table of connections. Stays valid until the connection is removed.
@@ -30,7 +31,8 @@ pub struct Connection<A> {
     pub client: A,
     /// The virtual address (VIP).
     pub virtual_address: A,
-    /// The real server's address.
+    /// The real server's address; that of no host where it is of the other version of IP, which the tunnel to it
+    /// does not mind.
     pub server_address: A,
     /// The client's port.
     pub client_port: u16,
@@ -42,8 +44,8 @@ pub struct Connection<A> {
     pub protocol: u8,
     /// Where it is in its life.
     pub state: State,
-    /// The virtual service that made it.
-    pub service: ServiceId,
+    /// The persistence template that it belongs to, if any.
+    pub template: TemplateId,
     /// The real server that was chosen.
     pub server: ServerId,
     /// When its last packet came.
@@ -57,7 +59,12 @@ pub struct Connection<A> {
     /// How its packets reach the real server; fixed when it was created.
     pub method: ForwardingMethod,
     flags: u8,
+    /// Packets from the client; stops at [`MANY`].
+    packets: u8,
 }
+
+/// More packets than this are not counted: only connections with fewer are dropped to defend against floods.
+pub const MANY: u8 = 9;
 
 impl<A: Address> Connection<A> {
     /// A place that holds no connection.
@@ -70,7 +77,7 @@ impl<A: Address> Connection<A> {
         server_port: 0,
         protocol: 0,
         state: State::None,
-        service: ServiceId(0),
+        template: TemplateId::NONE,
         server: ServerId(0),
         last_seen: Tick(0),
         timeout: 0,
@@ -78,6 +85,7 @@ impl<A: Address> Connection<A> {
         reply_egress: CachedEgress::NONE,
         method: ForwardingMethod::Dr,
         flags: 0,
+        packets: 0,
     };
 
     /// The key of packets from the client.
@@ -140,10 +148,28 @@ impl<A: Address> Connection<A> {
         self.flags & (HALF_SEEN | OUTPUT_SEEN) == HALF_SEEN
     }
 
-    /// A packet of the real server has been seen.
+    /// A packet of the real server has been seen. True when it is the first one.
     #[inline]
-    pub fn note_output(&mut self) {
+    pub fn note_output(&mut self) -> bool {
+        let is_first = self.flags & OUTPUT_SEEN == 0;
         self.flags |= OUTPUT_SEEN;
+        is_first
+    }
+
+    /// A real server has answered by UDP.
+    pub fn has_answered_udp(&self) -> bool {
+        self.state == State::Udp && self.flags & OUTPUT_SEEN != 0
+    }
+
+    /// A packet of the client has come.
+    #[inline]
+    pub fn note_input(&mut self) {
+        self.packets += u8::from(self.packets < MANY);
+    }
+
+    /// Packets from the client, [`MANY`] at most.
+    pub fn packets(&self) -> u8 {
+        self.packets
     }
 
     pub(super) fn set_live(&mut self, half_seen: bool) {

@@ -2,10 +2,16 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::{ConnectionTable, Tables};
+use crate::wire::Family;
+
 /// An IP address as keys and entries hold it.
-pub trait Address: Copy + Eq + std::fmt::Debug + Into<std::net::IpAddr> {
-    /// The default value: an address that no packet of a connection has.
-    const UNSPECIFIED: Self;
+pub trait Address: Family {
+    /// The connections of this version of IP.
+    fn table(tables: &Tables) -> &ConnectionTable<Self>;
+
+    /// The connections of this version of IP, to be changed.
+    fn table_mut(tables: &mut Tables) -> &mut ConnectionTable<Self>;
 
     /// Both addresses of a key, mixed to 64 bits. Different seeds give unrelated values.
     fn mix(source: Self, destination: Self, seed: &HashSeed) -> u64;
@@ -19,7 +25,15 @@ fn fold_multiply(a: u64, b: u64) -> u64 {
 }
 
 impl Address for Ipv4Addr {
-    const UNSPECIFIED: Self = Ipv4Addr::UNSPECIFIED;
+    #[inline(always)]
+    fn table(tables: &Tables) -> &ConnectionTable<Self> {
+        &tables.v4
+    }
+
+    #[inline(always)]
+    fn table_mut(tables: &mut Tables) -> &mut ConnectionTable<Self> {
+        &mut tables.v4
+    }
 
     #[inline]
     fn mix(source: Self, destination: Self, seed: &HashSeed) -> u64 {
@@ -29,7 +43,15 @@ impl Address for Ipv4Addr {
 }
 
 impl Address for Ipv6Addr {
-    const UNSPECIFIED: Self = Ipv6Addr::UNSPECIFIED;
+    #[inline(always)]
+    fn table(tables: &Tables) -> &ConnectionTable<Self> {
+        &tables.v6
+    }
+
+    #[inline(always)]
+    fn table_mut(tables: &mut Tables) -> &mut ConnectionTable<Self> {
+        &mut tables.v6
+    }
 
     #[inline]
     fn mix(source: Self, destination: Self, seed: &HashSeed) -> u64 {

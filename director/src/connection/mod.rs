@@ -5,10 +5,14 @@ mod index;
 mod key;
 mod state;
 mod table;
+mod tables;
 mod tags;
 mod wheel;
 
-pub use entry::{ConnId, Connection};
+pub use entry::{ConnId, Connection, MANY};
 pub use key::{Address, Direction, FlowHash, FlowKey, HashSeed};
-pub use state::{Event, Path, State, TCP_PROTOCOL, TimeoutTable, UDP_PROTOCOL, next_state, protocol_number};
+pub use state::{
+    Event, Path, State, Strictness, TCP_PROTOCOL, TimeoutTable, UDP_PROTOCOL, next_state, protocol_number,
+};
 pub use table::{ConnectionTable, Full, Guess, NewConnection};
+pub use tables::{Capacity, Tables};

@@ -135,7 +135,6 @@ pub enum Path {
     InputOnly,
 }
 
-const NO: u8 = 0;
 const ES: u8 = 1;
 const SS: u8 = 2;
 const SR: u8 = 3;
@@ -147,39 +146,70 @@ const LA: u8 = 8;
 const LI: u8 = 9;
 const SA: u8 = 10;
 
-/// `TRANSITIONS[path][event][state]`, columns in the order of [`State`].
+/// Which of IPVS's sets of tables applies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strictness {
+    /// `tcp_states`.
+    #[default]
+    Normal,
+    /// `tcp_states_dos`, while `secure_tcp` defends against floods: a connection is not established by the client
+    /// alone.
+    Secure,
+}
+
+/// `TRANSITIONS[strictness][path][event][state]`, columns in the order of [`State`].
 #[rustfmt::skip]
-const TRANSITIONS: [[[u8; 11]; 4]; 3] = [
-    [ //  NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
-        [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR], // syn
-        [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, TW], // fin
-        [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES], // ack
-        [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, SR], // rst
+const TRANSITIONS: [[[[u8; 11]; 4]; 3]; 2] = [
+    [
+        [ //  NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
+            [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR], // syn
+            [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, TW], // fin
+            [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES], // ack
+            [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, SR], // rst
+        ],
+        [
+            [SS, ES, SS, SR, SS, SS, SS, SS, SS, LI, SR],
+            [TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW],
+            [ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES],
+            [CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL],
+        ],
+        [
+            [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR],
+            [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW],
+            [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
+            [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+        ],
     ],
     [
-        [SS, ES, SS, SR, SS, SS, SS, SS, SS, LI, SR],
-        [TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW],
-        [ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES],
-        [CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL],
-    ],
-    [
-        [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR],
-        [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW],
-        [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
-        [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+        [ //  NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
+            [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SA],
+            [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, SA],
+            [ES, ES, SS, SR, FW, TW, CL, CW, CL, LI, SA],
+            [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+        ],
+        [
+            [SS, ES, SS, SA, SS, SS, SS, SS, SS, LI, SA],
+            [TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW],
+            [ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES],
+            [CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL],
+        ],
+        [
+            [SA, ES, ES, SR, SA, SA, SA, SA, SA, SA, SA],
+            [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW],
+            [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
+            [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+        ],
     ],
 ];
 
-// Not every state is the target of a transition; the columns name them all the same.
-const _: [u8; 2] = [NO, SA];
-
 /// The state after a TCP segment.
 #[inline]
-pub fn next_state(path: Path, event: Event, state: State) -> State {
+pub fn next_state(strictness: Strictness, path: Path, event: Event, state: State) -> State {
     if state == State::Udp {
         return state;
     }
-    State::TCP[usize::from(TRANSITIONS[path as usize][event as usize][state as usize])]
+    let tables = &TRANSITIONS[strictness as usize];
+    State::TCP[usize::from(tables[path as usize][event as usize][state as usize])]
 }
 
 /// How long a connection lives after a packet that left it in a state.
@@ -221,7 +251,7 @@ mod tests {
         let mut state = State::None;
         path.iter()
             .map(|&(path, event)| {
-                state = next_state(path, event, state);
+                state = next_state(Strictness::Normal, path, event, state);
                 state.name()
             })
             .collect()
@@ -249,8 +279,42 @@ mod tests {
 
     #[test]
     fn a_reset_in_syn_recv_keeps_it() {
-        assert_eq!(next_state(Path::Input, Event::Rst, State::SynRecv), State::SynRecv);
-        assert_eq!(next_state(Path::InputOnly, Event::Rst, State::Established), State::Close);
+        let next = |path, state| next_state(Strictness::Normal, path, Event::Rst, state);
+        assert_eq!(next(Path::Input, State::SynRecv), State::SynRecv);
+        assert_eq!(next(Path::InputOnly, State::Established), State::Close);
+    }
+
+    #[test]
+    fn the_secure_tables_differ_where_ipvs_says() {
+        use Event::*;
+        use Path::*;
+        let differ: Vec<(Path, Event, State, State)> = [Input, Output, InputOnly]
+            .into_iter()
+            .flat_map(|path| [Syn, Fin, Ack, Rst].map(|event| (path, event)))
+            .flat_map(|(path, event)| State::TCP.map(|state| (path, event, state)))
+            .filter_map(|(path, event, state)| {
+                let secure = next_state(Strictness::Secure, path, event, state);
+                (secure != next_state(Strictness::Normal, path, event, state))
+                    .then_some((path, event, state, secure))
+            })
+            .collect();
+        let expected = [
+            (Input, Syn, State::SynAck, State::SynAck),
+            (Input, Fin, State::SynAck, State::SynAck),
+            (Input, Ack, State::SynRecv, State::SynRecv),
+            (Input, Ack, State::SynAck, State::SynAck),
+            (Input, Rst, State::SynAck, State::Close),
+            (Output, Syn, State::SynRecv, State::SynAck),
+            (Output, Syn, State::SynAck, State::SynAck),
+        ];
+        assert_eq!(differ[..7], expected);
+        assert!(differ[7..].iter().all(|(path, event, state, then)| {
+            use State::*;
+            let is_late =
+                matches!(state, None | FinWait | TimeWait | Close | CloseWait | LastAck | Listen | SynAck);
+            *path == InputOnly && *event == Syn && is_late && *then == SynAck
+        }));
+        assert_eq!(differ.len(), 7 + 8);
     }
 
     #[test]

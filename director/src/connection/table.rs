@@ -8,8 +8,9 @@ use super::key::{Address, Direction, FlowHash, FlowKey, HashSeed};
 use super::state::State;
 use super::wheel::{TURN, Wheel};
 use crate::memory::Arena;
+use crate::persistence::TemplateId;
 use crate::prefetch::prefetch;
-use crate::service::{ServerId, ServiceId};
+use crate::service::ServerId;
 use crate::time::Tick;
 
 /// Connections whose time is over that are removed in one go.
@@ -33,12 +34,12 @@ impl Guess {
 pub struct NewConnection<A> {
     /// The key of the packet that opens it, from the client.
     pub key: FlowKey<A>,
-    /// The real server's address.
+    /// The real server's address; that of no host where it is of the other version of IP.
     pub server_address: A,
     /// The real server's port.
     pub server_port: u16,
-    /// The virtual service.
-    pub service: ServiceId,
+    /// The persistence template that it belongs to, if any.
+    pub template: TemplateId,
     /// The real server.
     pub server: ServerId,
     /// How packets reach the real server. With NAT replies cross the director, and the connection is
@@ -191,7 +192,7 @@ impl<A: Address> ConnectionTable<A> {
         entry.server_port = new.server_port;
         entry.protocol = new.key.protocol;
         entry.state = new.state;
-        entry.service = new.service;
+        entry.template = new.template;
         entry.server = new.server;
         entry.method = new.method;
         entry.last_seen = now;
@@ -291,6 +292,17 @@ impl<A: Address> ConnectionTable<A> {
                 self.give_back(ConnId(place));
             }
         }
+    }
+
+    /// Places from 0 on that have been in use; all connections are there.
+    pub fn places_used(&self) -> u32 {
+        self.fresh
+    }
+
+    /// The connection in a place, if there is one.
+    pub fn live_at(&self, place: u32) -> Option<(ConnId, &Connection<A>)> {
+        let entry = self.entries.get(place as usize).filter(|entry| entry.is_live())?;
+        Some((ConnId(place), entry))
     }
 
     /// Shows live connections from `cursor` on, looking at no more than `budget` places, until

@@ -152,7 +152,10 @@ impl Controller {
                 .collect();
             if missing.is_empty() || Instant::now() >= deadline {
                 for neighbour in missing {
-                    tracing::warn!(neighbour = name_of(&neighbour), "a next hop does not answer ARP");
+                    tracing::warn!(
+                        neighbour = name_of(&neighbour),
+                        "a next hop answers neither ARP nor neighbour discovery"
+                    );
                 }
                 return;
             }

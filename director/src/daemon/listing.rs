@@ -10,11 +10,10 @@ use control::protocol::{
 
 use super::controller::Controller;
 use super::start::rss_word;
-use crate::connection::{Connection, State, TCP_PROTOCOL, protocol_number};
-use crate::lcore::query::{self, CounterCopy, Query};
+use crate::connection::{State, TCP_PROTOCOL, protocol_number};
+use crate::lcore::query::{self, ConnectionRow, CounterCopy, Place, Query};
 use crate::scheduler::Load;
 use crate::stats::{LatencyCounters, Reason, ServerTotals};
-use crate::time::Tick;
 
 fn counters(totals: ServerTotals) -> Counters {
     Counters {
@@ -83,7 +82,7 @@ pub(super) async fn connections(
         },
     };
     let (mut lcore, mut place) = match cursor {
-        None => (0, 0),
+        None => (0, Place::default()),
         Some(cursor) => parse_cursor(cursor).ok_or_else(|| {
             refuse(
                 "bad-cursor",
@@ -100,44 +99,52 @@ pub(super) async fn connections(
             cursor: place,
             filter,
             found: Vec::with_capacity(room - connections.len()),
-            now: Tick(0),
             next: None,
         };
-        let Some(Query::Connections { found, now, next, .. }) = Controller::ask(query_box, question).await
-        else {
+        let Some(Query::Connections { found, next, .. }) = Controller::ask(query_box, question).await else {
             return Err(refuse(
                 "lcore-silent",
                 format!("lcore {lcore} does not answer"),
                 "see the director's log",
             ));
         };
-        connections.extend(found.iter().map(|c| connection(c, now, lcore)));
+        connections.extend(found.iter().map(|c| connection(c, lcore)));
         (lcore, place) = match next {
             Some(next) => (lcore, next),
-            None => (lcore + 1, 0),
+            None => (lcore + 1, Place::default()),
         };
         if connections.len() >= room {
             break;
         }
     }
-    let next = (lcore < queries.len()).then(|| format!("{lcore}:{place}"));
+    let next = (lcore < queries.len()).then(|| format_cursor(lcore, place));
     Ok(Reply::ConnectionList(ConnectionList { connections, next }))
 }
 
-fn parse_cursor(cursor: &str) -> Option<(usize, u32)> {
-    let (lcore, place) = cursor.split_once(':')?;
-    Some((lcore.parse().ok()?, place.parse().ok()?))
+fn format_cursor(lcore: usize, place: Place) -> String {
+    format!("{lcore}:{}:{}", if place.ipv6 { 6 } else { 4 }, place.at)
 }
 
-fn connection(c: &Connection<std::net::Ipv4Addr>, now: Tick, lcore: usize) -> ConnectionStatus {
+fn parse_cursor(cursor: &str) -> Option<(usize, Place)> {
+    let mut parts = cursor.split(':');
+    let (lcore, family, at) = (parts.next()?, parts.next()?, parts.next()?);
+    let ipv6 = match family {
+        "4" => false,
+        "6" => true,
+        _ => return None,
+    };
+    parts.next().is_none().then_some((lcore.parse().ok()?, Place { ipv6, at: at.parse().ok()? }))
+}
+
+fn connection(c: &ConnectionRow, lcore: usize) -> ConnectionStatus {
     ConnectionStatus {
         protocol: if c.protocol == TCP_PROTOCOL { Protocol::Tcp } else { Protocol::Udp },
-        client: (c.client, c.client_port).into(),
-        virtual_address: (c.virtual_address, c.virtual_port).into(),
-        server: (c.server_address, c.server_port).into(),
+        client: c.client,
+        virtual_address: c.virtual_address,
+        server: c.server,
         method: c.method,
         state: c.state.name().into(),
-        expires_in_ms: c.expires_in(now).into(),
+        expires_in_ms: c.expires_in.into(),
         lcore: lcore as u8,
     }
 }

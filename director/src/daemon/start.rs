@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use control::config::{self, Config, Mirror as MirrorKind, PortDevice};
 use control::protocol::BindError;
 
-use crate::connection::{ConnectionTable, HashSeed};
+use crate::connection::{Capacity, Tables};
 use crate::dpdk::{
     DpdkError, Eal, EalOptions, Hugepages, Mbuf, MbufPool, PoolConfig, Port, PortConfig, PortQueues, Running,
     Spread, register_thread, tsc, tsc_hz,
@@ -22,6 +22,7 @@ use crate::lcore::clock::{Clock, Nanos};
 use crate::lcore::query::QueryBox;
 use crate::lcore::{Exception, Idle, Lcore, LcoreParts, LcorePort, hand_over_rings};
 use crate::nexthop::{Neighbour, PortLink};
+use crate::persistence::Templates;
 use crate::pipeline::{MAX_BURST, Pipeline};
 use crate::service::{Compiler, Publisher};
 use crate::stats::{Fleet, LcoreCounters, QueueCounters};
@@ -190,7 +191,16 @@ pub(super) async fn start(config: &Config) -> Result<Started, StartError> {
         Some(spawned.map_err(|error| StartError::Runtime(error.to_string()))?)
     };
 
-    let mut parts = Parts { config, clock, hugepages, fleet: &fleet, ports: &mut ports, from_kernel };
+    let templates = Arc::new(Templates::default());
+    let mut parts = Parts {
+        config,
+        clock,
+        hugepages,
+        fleet: &fleet,
+        templates: &templates,
+        ports: &mut ports,
+        from_kernel,
+    };
     let (mut ready, mut wanted, mut queries) = (Vec::new(), Vec::new(), Vec::new());
     let rings = hand_over_rings(lcores, HAND_OVER_RING);
     for (n, ((snapshots, exceptions), rings)) in readers.into_iter().zip(exceptions).zip(rings).enumerate() {
@@ -409,26 +419,32 @@ struct Parts<'a> {
     clock: Clock,
     hugepages: bool,
     fleet: &'a Fleet,
+    templates: &'a Arc<Templates>,
     ports: &'a mut Vec<OpenPort>,
     from_kernel: Vec<Option<rtrb::Consumer<Mbuf>>>,
 }
 
 impl Parts<'_> {
     fn pipeline(&self, n: usize, lcores: usize) -> Result<Pipeline, StartError> {
-        let capacity = self.config.connections.capacity;
+        let connections = &self.config.connections;
+        let capacity = Capacity { ipv4: connections.capacity, ipv6: connections.capacity };
         let now = self.clock.at(tsc()).tick();
-        let table = ConnectionTable::new(capacity, HashSeed::random(), self.hugepages, now)
-            .map_err(|error| StartError::Table { capacity, lcores, error })?;
+        let tables = Tables::new(capacity, self.hugepages, now).map_err(|error| StartError::Table {
+            capacity: capacity.ipv4,
+            lcores,
+            error,
+        })?;
         if n == 0 {
-            let megabytes = table.mapped_bytes() >> 20;
+            let megabytes = tables.mapped_bytes() >> 20;
             tracing::info!(
-                capacity,
+                capacity = capacity.ipv4,
+                ipv6_capacity = capacity.ipv6,
                 megabytes,
-                hugepages = table.is_huge(),
-                "table of connections for each lcore"
+                hugepages = tables.is_huge(),
+                "tables of connections for each lcore"
             );
         }
-        Ok(Pipeline::new(LcoreId(n as u8), self.fleet.clone(), table))
+        Ok(Pipeline::new(LcoreId(n as u8), self.fleet.clone(), tables, self.templates.clone()))
     }
 
     /// The ports as lcore `n` uses them: every `lcores`-th receive queue, one transmit queue.

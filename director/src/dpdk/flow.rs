@@ -33,25 +33,43 @@ impl Side {
 
 /// What is spread: a rule for each, as the layout of a hash's input is the transport protocol's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Transport {
-    Tcp,
-    Udp,
+pub(super) enum Traffic {
+    Tcp4,
+    Udp4,
+    Tcp6,
+    Udp6,
 }
 
-impl Transport {
-    const ALL: [Transport; 2] = [Transport::Tcp, Transport::Udp];
+impl Traffic {
+    const ALL: [Traffic; 4] = [Traffic::Tcp4, Traffic::Udp4, Traffic::Tcp6, Traffic::Udp6];
 
-    fn item(self) -> u32 {
+    /// The headers in a rule's pattern: of IP and of the transport protocol.
+    fn items(self) -> [u32; 2] {
+        let (ipv4, ipv6) = (dpdk_sys::RTE_FLOW_ITEM_TYPE_IPV4, dpdk_sys::RTE_FLOW_ITEM_TYPE_IPV6);
+        let (tcp, udp) = (dpdk_sys::RTE_FLOW_ITEM_TYPE_TCP, dpdk_sys::RTE_FLOW_ITEM_TYPE_UDP);
         match self {
-            Transport::Tcp => dpdk_sys::RTE_FLOW_ITEM_TYPE_TCP,
-            Transport::Udp => dpdk_sys::RTE_FLOW_ITEM_TYPE_UDP,
+            Traffic::Tcp4 => [ipv4, tcp],
+            Traffic::Udp4 => [ipv4, udp],
+            Traffic::Tcp6 => [ipv6, tcp],
+            Traffic::Udp6 => [ipv6, udp],
         }
     }
 
-    fn ipv4(self) -> u64 {
+    /// What is hashed of it, as a `RTE_ETH_RSS_*` bit.
+    fn type_(self) -> u64 {
         match self {
-            Transport::Tcp => dpdk_sys::DPDK_SYS_RSS_NONFRAG_IPV4_TCP,
-            Transport::Udp => dpdk_sys::DPDK_SYS_RSS_NONFRAG_IPV4_UDP,
+            Traffic::Tcp4 => dpdk_sys::DPDK_SYS_RSS_NONFRAG_IPV4_TCP,
+            Traffic::Udp4 => dpdk_sys::DPDK_SYS_RSS_NONFRAG_IPV4_UDP,
+            Traffic::Tcp6 => dpdk_sys::DPDK_SYS_RSS_NONFRAG_IPV6_TCP,
+            Traffic::Udp6 => dpdk_sys::DPDK_SYS_RSS_NONFRAG_IPV6_UDP,
+        }
+    }
+
+    /// The bit of its version of IP.
+    fn version(self) -> u64 {
+        match self {
+            Traffic::Tcp4 | Traffic::Udp4 => dpdk_sys::DPDK_SYS_RSS_IPV4,
+            Traffic::Tcp6 | Traffic::Udp6 => dpdk_sys::DPDK_SYS_RSS_IPV6,
         }
     }
 }
@@ -59,10 +77,10 @@ impl Transport {
 /// Where a rule's key and queues stand. Each way is the only one that some drivers take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wording<'a> {
-    /// In the rule: mlx5 asks for queues, and for IPv4 by name where half of it is hashed.
+    /// In the rule: mlx5 asks for queues, and for the version of IP by name where half of it is hashed.
     Whole { key: &'a [u8], queues: &'a [u16] },
     /// Nowhere, as the port was configured with them: i40e, ice and iavf refuse a rule that says it again, ice
-    /// IPv4 beside TCP too.
+    /// IP beside TCP too.
     AsConfigured,
 }
 
@@ -75,22 +93,18 @@ pub(super) struct Rule<'a> {
 }
 
 impl<'a> Rule<'a> {
-    /// All IPv4 packets of a transport protocol, whatever their addresses, by one side over the queues.
-    pub(super) fn new(transport: Transport, side: Side, wording: Wording<'a>) -> Self {
-        let items = [
-            dpdk_sys::RTE_FLOW_ITEM_TYPE_ETH,
-            dpdk_sys::RTE_FLOW_ITEM_TYPE_IPV4,
-            transport.item(),
-            dpdk_sys::RTE_FLOW_ITEM_TYPE_END,
-        ];
+    /// All packets of this traffic, whatever their addresses, by one side over the queues.
+    pub(super) fn new(traffic: Traffic, side: Side, wording: Wording<'a>) -> Self {
+        let [ip, transport] = traffic.items();
+        let items = [dpdk_sys::RTE_FLOW_ITEM_TYPE_ETH, ip, transport, dpdk_sys::RTE_FLOW_ITEM_TYPE_END];
         let mut rss = rte_flow_action_rss {
             // By name: a driver that hashes otherwise, or does not care what it is asked for, refuses.
             func: dpdk_sys::RTE_ETH_HASH_FUNCTION_TOEPLITZ,
-            types: transport.ipv4() | side.only(),
+            types: traffic.type_() | side.only(),
             ..Default::default()
         };
         if let Wording::Whole { key, queues } = wording {
-            rss.types |= dpdk_sys::DPDK_SYS_RSS_IPV4;
+            rss.types |= traffic.version();
             (rss.key, rss.key_len) = (key.as_ptr(), key.len() as u32);
             (rss.queue, rss.queue_num) = (queues.as_ptr(), queues.len() as u32);
         }
@@ -175,7 +189,7 @@ impl Flow {
 }
 
 /// Gives a started port the rules for one side, in the first of the wordings that its driver takes: one for
-/// each transport protocol, or none. Returns them, and what they hash.
+/// each transport protocol over each version of IP, or none. Returns them, and what they hash.
 ///
 /// # Errors
 /// The driver's reasons.
@@ -193,8 +207,8 @@ pub(super) fn spread(port: u16, side: Side, wordings: &[Wording<'_>]) -> Result<
 
 fn in_words(port: u16, side: Side, wording: Wording<'_>) -> Result<(Vec<Flow>, u64), String> {
     let (mut flows, mut types) = (Vec::new(), 0);
-    for transport in Transport::ALL {
-        let rule = Rule::new(transport, side, wording);
+    for traffic in Traffic::ALL {
+        let rule = Rule::new(traffic, side, wording);
         match rule.create(port) {
             Ok(flow) => {
                 flows.push(flow);
@@ -227,18 +241,15 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_takes_all_of_a_transport_protocol() {
-        let (eth, ipv4, end) = (
-            dpdk_sys::RTE_FLOW_ITEM_TYPE_ETH,
-            dpdk_sys::RTE_FLOW_ITEM_TYPE_IPV4,
-            dpdk_sys::RTE_FLOW_ITEM_TYPE_END,
-        );
-        for (transport, item) in [
-            (Transport::Tcp, dpdk_sys::RTE_FLOW_ITEM_TYPE_TCP),
-            (Transport::Udp, dpdk_sys::RTE_FLOW_ITEM_TYPE_UDP),
-        ] {
-            let rule = Rule::new(transport, Side::Source, Wording::AsConfigured);
-            assert_eq!(pattern(&rule), [eth, ipv4, item, end]);
+    fn a_rule_takes_all_of_its_traffic() {
+        let (eth, end) = (dpdk_sys::RTE_FLOW_ITEM_TYPE_ETH, dpdk_sys::RTE_FLOW_ITEM_TYPE_END);
+        let (ipv4, ipv6) = (dpdk_sys::RTE_FLOW_ITEM_TYPE_IPV4, dpdk_sys::RTE_FLOW_ITEM_TYPE_IPV6);
+        let (tcp, udp) = (dpdk_sys::RTE_FLOW_ITEM_TYPE_TCP, dpdk_sys::RTE_FLOW_ITEM_TYPE_UDP);
+        let expected =
+            [[eth, ipv4, tcp, end], [eth, ipv4, udp, end], [eth, ipv6, tcp, end], [eth, ipv6, udp, end]];
+        for (traffic, expected) in Traffic::ALL.into_iter().zip(expected) {
+            let rule = Rule::new(traffic, Side::Source, Wording::AsConfigured);
+            assert_eq!(pattern(&rule), expected);
         }
         let attributes = attributes();
         assert_eq!((attributes.ingress(), attributes.egress(), attributes.transfer()), (1, 0, 0));
@@ -248,7 +259,7 @@ mod tests {
     #[test]
     fn a_whole_rule_says_key_and_queues() {
         let wording = Wording::Whole { key: &KEY, queues: &QUEUES };
-        let rule = Rule::new(Transport::Udp, Side::Destination, wording);
+        let rule = Rule::new(Traffic::Udp4, Side::Destination, wording);
         let [action, end] = rule.actions();
         assert_eq!((action.type_, end.type_), (dpdk_sys::RTE_FLOW_ACTION_TYPE_RSS, 0));
         assert!(end.conf.is_null() && std::ptr::eq(action.conf.cast(), &rule.rss));
@@ -267,13 +278,13 @@ mod tests {
 
     #[test]
     fn a_rule_as_configured_says_only_what_is_hashed() {
-        let rule = Rule::new(Transport::Tcp, Side::Source, Wording::AsConfigured);
+        let rule = Rule::new(Traffic::Tcp6, Side::Source, Wording::AsConfigured);
         let rss = &rule.rss;
         assert!(rss.key.is_null() && rss.queue.is_null());
         assert_eq!((rss.key_len, rss.queue_num), (0, 0));
         assert_eq!(
             rss.types,
-            dpdk_sys::DPDK_SYS_RSS_NONFRAG_IPV4_TCP
+            dpdk_sys::DPDK_SYS_RSS_NONFRAG_IPV6_TCP
                 | dpdk_sys::DPDK_SYS_RSS_L3_SRC_ONLY
                 | dpdk_sys::DPDK_SYS_RSS_L4_SRC_ONLY
         );

@@ -1,19 +1,16 @@
 //! Network address translation: one address and port rewritten, checksums mended.
 
-use std::net::Ipv4Addr;
-
-use crate::wire::checksum::{pseudo_header_v4, sum};
-use crate::wire::ipv4::{Side, rewrite_address};
-use crate::wire::{Ipv4Frame, Transport, ethernet, ipv4, read_u16, tcp, udp, write_u16};
+use crate::wire::checksum::sum;
+use crate::wire::{Family, Frame, Side, Transport, ethernet, ipv4, read_u16, tcp, udp, write_u16};
 
 /// Rewrites one end of a TCP or UDP packet that `wire::parse` accepted as `parsed`.
 ///
 /// A UDP datagram without checksum gets one, as IPVS gives it one (`udp_snat_handler` in Linux
 /// `ip_vs_proto_udp.c`).
 #[inline(always)]
-pub fn rewrite(frame: &mut [u8], parsed: &Ipv4Frame, side: Side, address: Ipv4Addr, port: u16) {
+pub fn rewrite<A: Family>(frame: &mut [u8], parsed: &Frame<A>, side: Side, address: A, port: u16) {
     let transport = parsed.transport_offset();
-    let delta = rewrite_address(&mut frame[ethernet::HEADER_LEN..], side, address);
+    let delta = A::rewrite_address(&mut frame[ethernet::HEADER_LEN..], side, address);
     let port_at = transport + if side == Side::Source { 0 } else { 2 };
     let delta = delta.replace_u16(read_u16(frame, port_at), port);
     write_u16(frame, port_at, port);
@@ -26,22 +23,25 @@ pub fn rewrite(frame: &mut [u8], parsed: &Ipv4Frame, side: Side, address: Ipv4Ad
         Transport::Udp => {
             let at = transport + udp::CHECKSUM;
             let checksum = match read_u16(frame, at) {
-                0 => full_udp_checksum(frame, parsed),
+                0 => full_udp_checksum(frame, parsed, side, address),
                 present => delta.apply(present),
             };
             // 0 would say that there is none; its other form in one's complement says the same number.
             write_u16(frame, at, if checksum == 0 { 0xffff } else { checksum });
         }
-        Transport::Fragment | Transport::Other => {}
+        _ => {}
     }
 }
 
-/// The checksum of a datagram whose own says 0, with the addresses that are in the frame now.
+/// The checksum of a datagram whose own says 0, with the address that one side has now.
 #[cold]
-fn full_udp_checksum(frame: &[u8], parsed: &Ipv4Frame) -> u16 {
-    let ip = &frame[ethernet::HEADER_LEN..];
+fn full_udp_checksum<A: Family>(frame: &[u8], parsed: &Frame<A>, side: Side, address: A) -> u16 {
+    let (source, destination) = match side {
+        Side::Source => (address, parsed.destination),
+        Side::Destination => (parsed.source, address),
+    };
     let datagram = &frame[parsed.transport_offset()..];
     let len = udp::len(datagram);
-    let pseudo = pseudo_header_v4(ipv4::source(ip), ipv4::destination(ip), ipv4::UDP, len);
+    let pseudo = A::pseudo_header(source, destination, ipv4::UDP, len);
     !sum(&datagram[..usize::from(len)], pseudo)
 }

@@ -85,30 +85,42 @@ impl IngressGuard {
                 [("daddr", "dport", &self.current.0), ("saddr", "sport", &self.current.1)]
             {
                 for (family, is_v4) in [("ip", true), ("ip6", false)] {
-                    let elements: Vec<String> = endpoints
-                        .iter()
-                        .filter(|(_, address)| address.is_ipv4() == is_v4)
-                        .map(|(protocol, address)| {
-                            let protocol = match protocol {
-                                Protocol::Tcp => "tcp",
-                                Protocol::Udp => "udp",
-                            };
-                            let ip: IpAddr = address.ip();
-                            format!("{ip} . {protocol} . {}", address.port())
-                        })
-                        .collect();
-                    if !elements.is_empty() {
-                        let _ = writeln!(
-                            script,
-                            "add rule netdev {table} in{n} {family} {direction} . meta l4proto . th {side} {{ {} }} counter drop",
-                            elements.join(", ")
-                        );
+                    // Port 0 stands for all ports.
+                    for (of_all_ports, ports) in [(false, format!(" . th {side}")), (true, String::new())] {
+                        let elements = elements(endpoints, is_v4, of_all_ports);
+                        if !elements.is_empty() {
+                            let _ = writeln!(
+                                script,
+                                "add rule netdev {table} in{n} {family} {direction} . meta l4proto{ports} {{ {} }} counter drop",
+                                elements.join(", ")
+                            );
+                        }
                     }
                 }
             }
         }
         script
     }
+}
+
+/// Endpoints as nft names them, without their ports where those stand for all.
+fn elements(endpoints: &BTreeSet<(Protocol, SocketAddr)>, is_v4: bool, of_all_ports: bool) -> Vec<String> {
+    let wanted = endpoints
+        .iter()
+        .filter(|(_, address)| address.is_ipv4() == is_v4 && (address.port() == 0) == of_all_ports);
+    let name = |(protocol, address): &(Protocol, SocketAddr)| {
+        let protocol = match protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        };
+        let ip: IpAddr = address.ip();
+        if of_all_ports {
+            format!("{ip} . {protocol}")
+        } else {
+            format!("{ip} . {protocol} . {}", address.port())
+        }
+    };
+    wanted.map(name).collect()
 }
 
 impl Drop for IngressGuard {

@@ -214,7 +214,7 @@ impl<Q: QueuePair> Lcore<Q> {
         }
 
         self.pipeline.expire(self.snapshots.current(), tick, EXPIRE_PER_TURN);
-        self.answers.turn(&self.pipeline, tick);
+        self.answers.turn(&self.pipeline, self.snapshots.current(), tick);
         self.counters.loops.add(1);
         self.counters.busy_loops.add(u64::from(came > 0));
         self.last = (now, self.counters.forwarded.get() - forwarded_before);
@@ -342,7 +342,7 @@ impl<Q: QueuePair> Lcore<Q> {
                 Released::GivenUp(_) => lose(counters, Reason::NeighbourSilent, 1),
                 Released::Ready(mut packet, egress) => {
                     let out = usize::from(egress.port.0);
-                    ethernet::write_header(packet.bytes_mut(), &egress.addresses, ethernet::IPV4);
+                    ethernet::write_addresses(packet.bytes_mut(), &egress.addresses);
                     leaving[out].push(packet);
                     if leaving[out].len() == MAX_BURST {
                         transmit(counters, &mut ports[out].queues, &mut leaving[out]);

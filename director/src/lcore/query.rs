@@ -2,14 +2,16 @@
 //! thread leaves a question in a box; the lcore works on it a little between bursts, in memory that
 //! came with the question, and puts the answer back.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use control::model::ForwardingMethod;
 use crossbeam::atomic::AtomicCell;
 
-use crate::connection::{Connection, State};
+use crate::connection::{Address, Connection, ConnectionTable, State};
 use crate::pipeline::Pipeline;
+use crate::service::Snapshot;
 use crate::stats::{LcoreCounters, Reason};
 use crate::time::Tick;
 
@@ -32,15 +34,59 @@ pub struct ConnectionFilter {
 }
 
 impl ConnectionFilter {
-    fn matches(&self, c: &Connection<Ipv4Addr>) -> bool {
-        let is =
-            |wanted: Option<SocketAddr>, ip: Ipv4Addr, port| wanted.is_none_or(|w| w == (ip, port).into());
+    fn matches(&self, c: &ConnectionRow) -> bool {
         self.protocol.is_none_or(|p| p == c.protocol)
             && self.state.is_none_or(|s| s == c.state)
-            && self.client.is_none_or(|ip| ip == IpAddr::V4(c.client))
-            && is(self.service, c.virtual_address, c.virtual_port)
-            && is(self.server, c.server_address, c.server_port)
+            && self.client.is_none_or(|ip| ip == c.client.ip())
+            && self.service.is_none_or(|w| w == c.virtual_address)
+            && self.server.is_none_or(|w| w == c.server)
     }
+}
+
+/// A connection as it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionRow {
+    /// IP protocol number.
+    pub protocol: u8,
+    /// The client's address and port.
+    pub client: SocketAddr,
+    /// The virtual address and port.
+    pub virtual_address: SocketAddr,
+    /// The real server's address and port.
+    pub server: SocketAddr,
+    /// How packets reach the real server.
+    pub method: ForwardingMethod,
+    /// The state.
+    pub state: State,
+    /// Milliseconds that are left.
+    pub expires_in: u32,
+}
+
+impl ConnectionRow {
+    fn of<A: Address>(c: &Connection<A>, snapshot: &Snapshot, now: Tick) -> ConnectionRow {
+        // A real server of the other version of IP is known by its number alone.
+        let elsewhere = || snapshot.server(c.server).map(|server| server.address);
+        let server: IpAddr = c.server_address.into();
+        let server = if server.is_unspecified() { elsewhere().unwrap_or(server) } else { server };
+        ConnectionRow {
+            protocol: c.protocol,
+            client: (c.client.into(), c.client_port).into(),
+            virtual_address: (c.virtual_address.into(), c.virtual_port).into(),
+            server: (server, c.server_port).into(),
+            method: c.method,
+            state: c.state,
+            expires_in: c.expires_in(now),
+        }
+    }
+}
+
+/// Where to go on in the tables of an lcore: first that of IPv4, then that of IPv6.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// In the table of IPv6.
+    pub ipv6: bool,
+    /// The place in that table.
+    pub at: u32,
 }
 
 /// A question, and room for its answer.
@@ -48,16 +94,14 @@ impl ConnectionFilter {
 pub enum Query {
     /// Some connections.
     Connections {
-        /// Where to go on; 0 at first.
-        cursor: u32,
+        /// Where to go on.
+        cursor: Place,
         /// Which ones.
         filter: ConnectionFilter,
         /// Filled up to its capacity, never beyond.
-        found: Vec<Connection<Ipv4Addr>>,
-        /// The lcore's clock when the answer was finished.
-        now: Tick,
+        found: Vec<ConnectionRow>,
         /// Where to go on, if there is more.
-        next: Option<u32>,
+        next: Option<Place>,
     },
     /// All counters at one moment between bursts.
     Counters(Box<CounterCopy>),
@@ -141,14 +185,14 @@ impl Answerer {
 
     /// Works on the question, if there is one. Call between bursts.
     #[inline]
-    pub(super) fn turn(&mut self, pipeline: &Pipeline, now: Tick) {
+    pub(super) fn turn(&mut self, pipeline: &Pipeline, snapshot: &Snapshot, now: Tick) {
         if self.current.is_some() || self.queries.waiting.load(Ordering::Relaxed) {
-            self.work(pipeline, now);
+            self.work(pipeline, snapshot, now);
         }
     }
 
     #[cold]
-    fn work(&mut self, pipeline: &Pipeline, now: Tick) {
+    fn work(&mut self, pipeline: &Pipeline, snapshot: &Snapshot, now: Tick) {
         if self.queries.waiting.swap(false, Ordering::Acquire) {
             // The control thread gave up on the question before; what is left of it goes back the
             // same way as an answer, since freeing it is not an lcore's work.
@@ -164,18 +208,15 @@ impl Answerer {
                 **copy = CounterCopy::of(pipeline.counters());
                 true
             }
-            Query::Connections { cursor, filter, found, now: at, next } => {
-                *at = now;
-                *next = pipeline.table().walk(*cursor, PLACES_PER_TURN, now, |connection| {
-                    if !filter.matches(connection) {
-                        return true;
-                    }
-                    let room = found.len() < found.capacity();
-                    if room {
-                        found.push(*connection);
-                    }
-                    room
-                });
+            Query::Connections { cursor, filter, found, next } => {
+                let tables = pipeline.tables();
+                *next = if cursor.ipv6 {
+                    walk(tables.ipv6(), cursor.at, snapshot, now, filter, found)
+                        .map(|at| Place { ipv6: true, at })
+                } else {
+                    let at = walk(tables.ipv4(), cursor.at, snapshot, now, filter, found);
+                    Some(at.map_or(Place { ipv6: true, at: 0 }, |at| Place { ipv6: false, at }))
+                };
                 *cursor = next.unwrap_or(*cursor);
                 next.is_none() || found.len() == found.capacity()
             }
@@ -186,4 +227,26 @@ impl Answerer {
             std::mem::forget(self.queries.answered.swap(answer));
         }
     }
+}
+
+/// Adds what fits the filter, as far as there is room. Returns where to go on in the table.
+fn walk<A: Address>(
+    table: &ConnectionTable<A>,
+    from: u32,
+    snapshot: &Snapshot,
+    now: Tick,
+    filter: &ConnectionFilter,
+    found: &mut Vec<ConnectionRow>,
+) -> Option<u32> {
+    table.walk(from, PLACES_PER_TURN, now, |connection| {
+        let row = ConnectionRow::of(connection, snapshot, now);
+        if !filter.matches(&row) {
+            return true;
+        }
+        let room = found.len() < found.capacity();
+        if room {
+            found.push(row);
+        }
+        room
+    })
 }

@@ -1,7 +1,7 @@
 //! Where a packet leaves, and with which Ethernet addresses.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::routes::{RouteTable, source_address};
@@ -169,14 +169,6 @@ impl NextHops {
     pub fn source_toward(&self, ip: IpAddr) -> Option<IpAddr> {
         let route = self.routes.lookup(ip)?;
         source_address(&self.view, route, ip)
-    }
-
-    /// As [`NextHops::source_toward`], for IPv4.
-    pub fn source_toward_v4(&self, ip: Ipv4Addr) -> Option<Ipv4Addr> {
-        match self.source_toward(ip.into()) {
-            Some(IpAddr::V4(source)) => Some(source),
-            _ => None,
-        }
     }
 
     /// The Ethernet address of a port's interface.

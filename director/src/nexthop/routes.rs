@@ -49,12 +49,18 @@ impl RouteTable {
 }
 
 /// The director's own address that packets along a route to `to` leave with: what the route prefers,
-/// else the address whose subnet holds the next hop, else the first of the link.
+/// else the address whose subnet holds the next hop, else the first of the link. One that is good on its link alone
+/// is not shown to anybody beyond it.
 pub fn source_address(view: &KernelView, route: &Route, to: IpAddr) -> Option<IpAddr> {
     let next = route.gateway.unwrap_or(to);
-    let on_link = || view.addresses.iter().filter(|a| a.link == route.link && a.ip.is_ipv4() == to.is_ipv4());
+    let fits = |ip: IpAddr| ip.is_ipv4() == to.is_ipv4() && (!is_link_local(ip) || is_link_local(to));
+    let on_link = || view.addresses.iter().filter(|a| a.link == route.link && fits(a.ip));
     let in_subnet = || on_link().find(|a| network(a.ip, a.prefix_len) == network(next, a.prefix_len));
     route.source.or_else(|| in_subnet().or_else(|| on_link().next()).map(|address| address.ip))
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 #[cfg(test)]
@@ -114,6 +120,12 @@ mod tests {
         assert_eq!(source_address(&view, &way, to), Some("10.5.5.5".parse().unwrap()));
         way = route("0.0.0.0", 0, 2, 0);
         assert_eq!(source_address(&view, &way, to), None);
+        // By a router that is known by its link-local address, as they are in IPv6.
+        view.addresses.extend([address("fe80::1", 64), address("2001:db8:2::fe", 64)]);
+        way = route("::", 0, 1, 0);
+        way.gateway = Some("fe80::99".parse().unwrap());
+        let global = "2001:db8:7::1".parse().unwrap();
+        assert_eq!(source_address(&view, &way, global), Some("2001:db8:2::fe".parse().unwrap()));
     }
 
     proptest! {

@@ -1,45 +1,39 @@
-//! From a packet to its connection: the one it belongs to, or a new one.
+//! From a packet to the connection that it belongs to.
 
-use std::net::{IpAddr, Ipv4Addr};
-
-use super::{Action, Flow, Pipeline, Verdict, note_end, owner};
+use super::flow::Flow;
+use super::{Pipeline, Verdict, note_end};
 use crate::connection::{
-    ConnId, Connection, Direction, Event, NewConnection, Path, State, TCP_PROTOCOL, UDP_PROTOCOL, next_state,
+    Address, ConnId, Connection, Direction, Event, Path, State, TCP_PROTOCOL, UDP_PROTOCOL, next_state,
 };
 use crate::packet::PacketBuf;
-use crate::scheduler::Request;
-use crate::service::{RealServer, Snapshot};
-use crate::stats::{Reason, ServerCounters};
+use crate::service::{RealServer, ServerId, Snapshot};
+use crate::stats::Reason;
 use crate::time::Tick;
-use crate::wire::icmp::IcmpError;
-use crate::wire::{ethernet, ipv4, tcp};
-
-/// FTP's data port, from which no connection is scheduled (Linux `ip_vs_schedule`).
-const FTP_DATA: u16 = 20;
+use crate::wire::tcp;
 
 impl Pipeline {
     /// Decides about a TCP or UDP packet. One whose connection is in the table is this lcore's; whose another one
     /// is gets looked at only when it is not.
     #[inline(always)]
-    pub(super) fn connect<P: PacketBuf>(
+    pub(super) fn connect<A: Address, P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
-        flow: &Flow,
+        flow: &Flow<A>,
         packet: &mut P,
     ) -> Verdict {
-        let Some((id, direction)) = self.table.find(flow.hash, &flow.key(), flow.guess) else {
+        let table = A::table_mut(&mut self.tables);
+        let Some((id, direction)) = table.find(flow.hash, &flow.key(), flow.guess) else {
             return self.open(snapshot, now, flow, packet);
         };
-        let connection = self.table.get_mut(id);
+        let connection = table.get_mut(id);
         if connection.is_expired(now) {
             return self.open_anew(snapshot, now, flow, packet, id);
         }
         if direction == Direction::Reply {
             return self.reply(snapshot, now, flow, packet, id);
         }
-        // A SYN on a connection that is over opens a new one (`conn_reuse_mode` 1).
-        if opens(flow) && matches!(connection.state, State::TimeWait | State::Close) {
+        if opens(flow) && is_reused(snapshot, connection) {
             return self.open_anew(snapshot, now, flow, packet, id);
         }
         match snapshot.server(connection.server) {
@@ -50,63 +44,110 @@ impl Pipeline {
 
     /// A packet from a client, of a known connection.
     #[inline(always)]
-    fn request<P: PacketBuf>(
+    fn request<A: Address, P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
-        flow: &Flow,
+        flow: &Flow<A>,
         packet: &mut P,
         id: ConnId,
         server: &RealServer,
     ) -> Verdict {
-        let connection = self.table.get_mut(id);
+        let connection = A::table_mut(&mut self.tables).get_mut(id);
+        connection.note_input();
         let counters = self.counters.server(connection.server);
-        let path = |c: &Connection<_>| if c.is_input_only() { Path::InputOnly } else { Path::Input };
-        if touch(counters, connection, snapshot, now, path, flow.frame.tcp_flags) {
-            snapshot.load_changed(connection.server, &self.fleet, self.lcore);
-        }
         counters.packets_in.add(1);
         counters.bytes_in.add(u64::from(flow.frame.total_len));
-        let method = connection.method;
-        self.send_request(snapshot, now, flow, packet, server, method)
+        let (method, port, before) = (connection.method, connection.server_port, connection.state);
+        let path = if connection.is_input_only() { Path::InputOnly } else { Path::Input };
+        if self.touch(snapshot, now, flow, id, path) {
+            self.state_changed::<A>(snapshot, id, before);
+        }
+        self.send_request(snapshot, now, flow, packet, server, port, method)
     }
 
     /// A packet from a NAT real server, of a known connection.
     #[inline(always)]
-    fn reply<P: PacketBuf>(
+    fn reply<A: Address, P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
-        flow: &Flow,
+        flow: &Flow<A>,
         packet: &mut P,
         id: ConnId,
     ) -> Verdict {
-        let connection = self.table.get_mut(id);
-        connection.note_output();
+        let connection = A::table_mut(&mut self.tables).get_mut(id);
+        let is_first = connection.note_output();
         let counters = self.counters.server(connection.server);
-        if touch(counters, connection, snapshot, now, |_| Path::Output, flow.frame.tcp_flags) {
-            snapshot.load_changed(connection.server, &self.fleet, self.lcore);
-        }
         counters.packets_out.add(1);
         counters.bytes_out.add(u64::from(flow.frame.total_len));
         let hop = snapshot.hops.toward_cached(flow.frame.destination.into(), &mut connection.reply_egress);
         let (address, port) = (connection.virtual_address, connection.virtual_port);
+        let before = connection.state;
+        if self.touch(snapshot, now, flow, id, Path::Output) || is_first {
+            self.state_changed::<A>(snapshot, id, before);
+        }
         self.send_reply(snapshot, now, flow, packet, &hop, address, port)
+    }
+
+    /// Notes a packet in its connection: state, timeout, moment. True when the state is another one.
+    #[inline(always)]
+    #[must_use = "others go by the state"]
+    fn touch<A: Address>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        flow: &Flow<A>,
+        id: ConnId,
+        path: Path,
+    ) -> bool {
+        let connection = A::table_mut(&mut self.tables).get_mut(id);
+        let before = connection.state;
+        if connection.protocol == TCP_PROTOCOL
+            && let Some(event) = Event::of(flow.frame.tcp_flags)
+        {
+            connection.state = next_state(self.defence.strictness(), path, event, before);
+        }
+        connection.timeout = snapshot.timeouts.of(connection.state);
+        connection.last_seen = now;
+        connection.state != before
+    }
+
+    /// A connection's state is another one, or its real server has answered the first time.
+    #[cold]
+    #[inline(never)]
+    fn state_changed<A: Address>(&mut self, snapshot: &Snapshot, id: ConnId, before: State) {
+        let connection = A::table(&self.tables).get(id);
+        if connection.state == State::Established || connection.has_answered_udp() {
+            self.templates.assure(connection.template);
+        }
+        if connection.state.is_active() == before.is_active() {
+            return;
+        }
+        let counters = self.counters.server(connection.server);
+        let (more, less) = if before.is_active() {
+            (&counters.inactive, &counters.active)
+        } else {
+            (&counters.active, &counters.inactive)
+        };
+        more.add(1);
+        less.sub(1);
+        snapshot.load_changed(connection.server, &self.fleet, self.lcore);
     }
 
     /// A packet of a connection whose real server was removed. IPVS drops it unless `expire_nodest_conn`, but
     /// whoever may open a connection loses nothing by a real server that is there.
     #[cold]
     #[inline(never)]
-    fn departed<P: PacketBuf>(
+    fn departed<A: Address, P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
-        flow: &Flow,
+        flow: &Flow<A>,
         packet: &mut P,
         id: ConnId,
     ) -> Verdict {
-        if flow.frame.protocol == UDP_PROTOCOL || opens(flow) {
+        if snapshot.settings.expire_nodest_conn || flow.frame.protocol == UDP_PROTOCOL || opens(flow) {
             return self.open_anew(snapshot, now, flow, packet, id);
         }
         Verdict::drop(Reason::ServerRemoved)
@@ -115,148 +156,56 @@ impl Pipeline {
     /// A packet whose connection is over: it may open another one.
     #[cold]
     #[inline(never)]
-    fn open_anew<P: PacketBuf>(
+    fn open_anew<A: Address, P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
-        flow: &Flow,
+        flow: &Flow<A>,
         packet: &mut P,
         id: ConnId,
     ) -> Verdict {
-        self.end(snapshot, id);
+        self.end::<A>(snapshot, now, id);
         self.open(snapshot, now, flow, packet)
     }
 
-    /// A packet that belongs to no connection of this lcore: it is another lcore's, it opens a connection, or it is
-    /// not ours.
-    #[inline(never)]
-    fn open<P: PacketBuf>(&mut self, snapshot: &Snapshot, now: Tick, flow: &Flow, packet: &mut P) -> Verdict {
-        let key = flow.key();
-        if self.lcores > 1 && flow.from_port {
-            let owner = owner::owner_of(&key, &snapshot.lookup, self.lcores);
-            if let Some(owner) = owner.filter(|owner| *owner != self.lcore) {
-                return Verdict { reason: Reason::OtherLcore, action: Action::HandOver(owner) };
-            }
-        }
-        let service = snapshot
-            .lookup
-            .service(key.destination.into(), key.destination_port, key.protocol)
-            .and_then(|id| snapshot.service(id));
-        let Some(service) = service else { return Verdict::punt(Reason::NoService) };
-        if !may_open(flow) {
-            return Verdict::punt(Reason::NoConnection);
-        }
-        // Later packets of a connection only carry a wrong checksum on; none of them creates state.
-        let header = &packet.bytes()[ethernet::HEADER_LEN..flow.frame.transport_offset()];
-        if !ipv4::checksum_is_valid(header) {
-            return Verdict::drop(Reason::BadIpv4Checksum);
-        }
-        let request = Request {
-            source: key.source.into(),
-            source_port: key.source_port,
-            destination: key.destination.into(),
-        };
-        let (scheduler, candidates, settings) = (&service.scheduler, &service.candidates, &snapshot.settings);
-        let chosen = scheduler.choose(candidates, request, &self.fleet, self.lcore, now, settings);
-        let candidate = chosen.and_then(|at| service.candidates.get(at));
-        let server = candidate.and_then(|c| Some((c.server, snapshot.server(c.server)?)));
-        let Some((server_id, server @ RealServer { address: IpAddr::V4(address), .. })) = server else {
-            return self.send_error(
-                snapshot,
-                now,
-                flow,
-                packet,
-                IcmpError::PortUnreachable,
-                Some(key.destination),
-            );
-        };
-        let state = match key.protocol {
-            UDP_PROTOCOL => State::Udp,
-            _ => Event::of(flow.frame.tcp_flags)
-                .map_or(State::None, |event| next_state(Path::Input, event, State::None)),
-        };
-        let new = NewConnection {
-            key,
-            server_address: *address,
-            server_port: server.port,
-            service: service.id,
-            server: server_id,
-            method: server.method,
-            state,
-            timeout: snapshot.timeouts.of(state),
-        };
-        if self.table.insert(&new, now).is_err() {
-            return Verdict::drop(Reason::TableFull);
-        }
-        let counters = self.counters.server(server_id);
-        counters.connections.add(1);
-        if state.is_active() {
-            counters.active.add(1);
-        } else {
-            counters.inactive.add(1);
-        }
-        snapshot.load_changed(server_id, &self.fleet, self.lcore);
-        counters.packets_in.add(1);
-        counters.bytes_in.add(u64::from(flow.frame.total_len));
-        self.send_request(snapshot, now, flow, packet, server, server.method)
-    }
-
     /// Ends a connection before the wheel does.
-    fn end(&mut self, snapshot: &Snapshot, id: ConnId) {
-        let connection = self.table.get(id);
-        note_end(&self.counters, connection);
+    pub(super) fn end<A: Address>(&mut self, snapshot: &Snapshot, now: Tick, id: ConnId) {
+        let connection = A::table(&self.tables).get(id);
+        note_end(&self.counters, &self.templates, connection, now);
         snapshot.load_changed(connection.server, &self.fleet, self.lcore);
-        self.table.remove(id);
+        A::table_mut(&mut self.tables).remove(id);
     }
 }
 
 /// A TCP segment that asks for a new connection, be it on a known one.
 #[inline]
-fn opens(flow: &Flow) -> bool {
+pub(super) fn opens<A: Address>(flow: &Flow<A>) -> bool {
     flow.frame.protocol == TCP_PROTOCOL && flow.frame.tcp_flags & tcp::SYN != 0
 }
 
-/// Whether a packet of no connection may open one.
-fn may_open(flow: &Flow) -> bool {
-    let by_flags = flow.frame.protocol == UDP_PROTOCOL || opens(flow) && flow.frame.tcp_flags & tcp::RST == 0;
-    by_flags && flow.frame.source_port() != FTP_DATA
-}
-
-/// Notes a packet in its connection: state, timeout, moment; and in its real server's load. True when that
-/// changed.
-#[inline(always)]
-#[must_use = "a scheduler that goes by load is to be told"]
-fn touch(
-    counters: &ServerCounters,
-    connection: &mut Connection<Ipv4Addr>,
-    snapshot: &Snapshot,
-    now: Tick,
-    path: impl FnOnce(&Connection<Ipv4Addr>) -> Path,
-    tcp_flags: u8,
-) -> bool {
-    let before = connection.state;
-    if connection.protocol == TCP_PROTOCOL
-        && let Some(event) = Event::of(tcp_flags)
-    {
-        connection.state = next_state(path(connection), event, before);
-    }
-    connection.timeout = snapshot.timeouts.of(connection.state);
-    connection.last_seen = now;
-    let changed = connection.state.is_active() != before.is_active();
-    if changed {
-        change_activity(counters, before.is_active());
-    }
-    changed
-}
-
-/// A connection became inactive, or active.
+/// Whether a SYN on a connection means a new one (`is_new_conn_expected` and its caller in Linux `ip_vs_core.c`).
 #[cold]
-fn change_activity(counters: &ServerCounters, was_active: bool) {
-    let (more, less) = if was_active {
-        (&counters.inactive, &counters.active)
-    } else {
-        (&counters.active, &counters.inactive)
-    };
-    more.add(1);
-    less.sub(1);
+fn is_reused<A: Address>(snapshot: &Snapshot, connection: &Connection<A>) -> bool {
+    let mode = snapshot.settings.conn_reuse_mode;
+    if mode == 0 {
+        return false;
+    }
+    if snapshot.settings.expire_nodest_conn && is_quiescent(snapshot, connection.server) {
+        return true;
+    }
+    if connection.template.is_some() {
+        return false;
+    }
+    match connection.state {
+        State::TimeWait | State::Close => true,
+        State::FinWait => mode & 2 != 0 && connection.is_input_only(),
+        _ => false,
+    }
+}
+
+/// Whether a real server is there, but has weight 0. Looks at all of its service's.
+pub(super) fn is_quiescent(snapshot: &Snapshot, server: ServerId) -> bool {
+    let service = snapshot.server(server).filter(|entry| entry.present).map(|entry| entry.service);
+    let candidates = service.and_then(|id| snapshot.service(id)).map(|service| &service.candidates[..]);
+    candidates.unwrap_or_default().iter().any(|candidate| candidate.server == server && candidate.weight == 0)
 }

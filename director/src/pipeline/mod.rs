@@ -1,28 +1,37 @@
-//! The way of a packet through one lcore, in reading order: `parse`, `owner`, `connect`, `send`.
+//! The way of a packet through one lcore, in reading order: `classify`, `owner`, `connect`, `open`, `send`; `relay`
+//! for ICMP errors.
 //!
 //! A burst goes through in stages, so that what a later stage reads is fetched while an earlier one
 //! still works on other packets. Pure: bytes, tables and a clock in; one [`Verdict`] for each packet out.
 
+mod classify;
 mod connect;
+mod defence;
+mod flow;
 mod limit;
+mod open;
 pub mod owner;
+mod relay;
 mod send;
 mod verdict;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 pub use limit::RateLimit;
 pub use verdict::{Action, Verdict, Wait};
 
-use crate::connection::{Connection, ConnectionTable, FlowHash, FlowKey, Guess};
+use self::classify::Classified;
+use self::defence::Defence;
+use self::flow::Flow;
+use crate::connection::{Address, Connection, Tables};
 use crate::id::{LcoreId, PortId};
 use crate::nexthop::{MacAddr, Unresolved};
 use crate::packet::PacketBuf;
+use crate::persistence::Templates;
 use crate::service::Snapshot;
-use crate::stats::{Fleet, LcoreCounters, Reason};
+use crate::stats::{Fleet, LcoreCounters};
 use crate::time::Tick;
-use crate::wire::{self, Ipv4Frame, Parsed, Transport, ethernet};
 
 /// The most packets that [`Pipeline::process`] takes at a time.
 pub const MAX_BURST: usize = 32;
@@ -36,48 +45,16 @@ pub enum Arrival {
     Ring,
 }
 
-/// A TCP or UDP packet on its way through the stages.
-#[derive(Clone, Copy, Debug)]
-struct Flow {
-    frame: Ipv4Frame,
-    /// From a port, so that this lcore need not be the one that owns it.
-    from_port: bool,
-    /// Not decided about yet.
-    goes_on: bool,
-    hash: FlowHash,
-    guess: Guess,
-}
-
-impl Flow {
-    /// What stands in the place of a packet that was decided about.
-    const NONE: Flow = Flow {
-        frame: Ipv4Frame::NONE,
-        from_port: false,
-        goes_on: false,
-        hash: FlowHash::NONE,
-        guess: Guess::NONE,
-    };
-
-    #[inline(always)]
-    fn key(&self) -> FlowKey<Ipv4Addr> {
-        FlowKey {
-            source: self.frame.source,
-            destination: self.frame.destination,
-            source_port: self.frame.source_port(),
-            destination_port: self.frame.destination_port(),
-            protocol: self.frame.protocol,
-        }
-    }
-}
-
 /// One lcore's data plane without its ports.
 pub struct Pipeline {
     lcore: LcoreId,
     lcores: u8,
-    table: ConnectionTable<Ipv4Addr>,
+    tables: Tables,
+    templates: Arc<Templates>,
     counters: Arc<LcoreCounters>,
     fleet: Fleet,
     icmp_limit: RateLimit,
+    defence: Defence,
     /// Next hops that packets of this burst wait for.
     awaited: Vec<Unresolved>,
     /// Identification of packets that the director makes itself.
@@ -85,16 +62,18 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// The pipeline of `lcore`, one of those in `fleet`.
-    pub fn new(lcore: LcoreId, fleet: Fleet, table: ConnectionTable<Ipv4Addr>) -> Pipeline {
+    /// The pipeline of `lcore`, one of those in `fleet`, which share `templates`.
+    pub fn new(lcore: LcoreId, fleet: Fleet, tables: Tables, templates: Arc<Templates>) -> Pipeline {
         let counters = fleet.lcores()[usize::from(lcore.0)].clone();
         Pipeline {
             lcore,
             lcores: fleet.lcores().len() as u8,
-            table,
+            tables,
+            templates,
             counters,
             fleet,
             icmp_limit: RateLimit::default(),
+            defence: Defence::default(),
             awaited: Vec::with_capacity(MAX_BURST),
             next_id: 1,
         }
@@ -119,25 +98,82 @@ impl Pipeline {
             }
             Arrival::Ring => None,
         };
-        let mut flows = [Flow::NONE; MAX_BURST];
-        for (packet, (flow, verdict)) in packets.iter().zip(flows.iter_mut().zip(verdicts.iter_mut())) {
+        let mut flows = [Flow::<Ipv4Addr>::NONE; MAX_BURST];
+        // One bit for each packet that the stages of IPv4 cannot read.
+        let mut others = 0u32;
+        for (at, (packet, (flow, verdict))) in
+            packets.iter().zip(flows.iter_mut().zip(verdicts.iter_mut())).enumerate()
+        {
             match self.classify(snapshot, station, packet, flow) {
-                Ok(()) => self.table.prefetch_bucket(flow.hash),
-                Err(decided) => *verdict = decided,
+                Classified::Ipv4 => self.tables.ipv4().prefetch_bucket(flow.hash),
+                Classified::Ipv6 => others |= 1 << at,
+                Classified::Decided(decided) => self.decide(verdict, decided),
             }
         }
-        for flow in flows[..packets.len()].iter_mut().filter(|flow| flow.goes_on) {
-            flow.guess = self.table.prefetch_connection(flow.hash);
+        if others != 0 {
+            self.process_ipv6(snapshot, now, station, others, &mut flows, packets, verdicts);
         }
-        for flow in flows[..packets.len()].iter().filter(|flow| flow.goes_on) {
-            self.table.touch(flow.guess);
+        self.decide_all(snapshot, now, &mut flows, packets, verdicts);
+    }
+
+    /// The packets that `others` names, by the stages of IPv6; those of them that turn out to be about IPv4 become
+    /// `flows`.
+    #[inline(never)]
+    #[allow(clippy::too_many_arguments)] // the second half of `process`
+    fn process_ipv6<P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        station: Option<MacAddr>,
+        others: u32,
+        v4: &mut [Flow<Ipv4Addr>; MAX_BURST],
+        packets: &mut [P],
+        verdicts: &mut [Verdict; MAX_BURST],
+    ) {
+        let mut flows = [Flow::<Ipv6Addr>::NONE; MAX_BURST];
+        for (at, packet) in packets.iter().enumerate().filter(|(at, _)| others & 1 << at != 0) {
+            match self.classify_ipv6(snapshot, station, packet.bytes(), &mut v4[at], &mut flows[at]) {
+                Ok(()) => self.tables.ipv6().prefetch_bucket(flows[at].hash),
+                Err(decided) => self.decide(&mut verdicts[at], decided),
+            }
+        }
+        self.decide_all(snapshot, now, &mut flows, packets, verdicts);
+    }
+
+    /// Looks up the flows that go on, and decides about them.
+    #[inline(always)]
+    fn decide_all<A: Address, P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        flows: &mut [Flow<A>; MAX_BURST],
+        packets: &mut [P],
+        verdicts: &mut [Verdict; MAX_BURST],
+    ) {
+        let flows = &mut flows[..packets.len()];
+        let table = A::table(&self.tables);
+        for flow in flows.iter_mut().filter(|flow| flow.goes_on) {
+            flow.guess = table.prefetch_connection(flow.hash);
+        }
+        for flow in flows.iter().filter(|flow| flow.goes_on) {
+            table.touch(flow.guess);
         }
         for (packet, (flow, verdict)) in packets.iter_mut().zip(flows.iter().zip(verdicts.iter_mut())) {
             if flow.goes_on {
-                *verdict = self.connect(snapshot, now, flow, packet);
+                let decided = if flow.is_error() {
+                    self.relay(snapshot, now, flow, packet)
+                } else {
+                    self.connect(snapshot, now, flow, packet)
+                };
+                self.decide(verdict, decided);
             }
-            self.counters.reason(verdict.reason).add(1);
         }
+    }
+
+    #[inline(always)]
+    fn decide(&self, verdict: &mut Verdict, decided: Verdict) {
+        *verdict = decided;
+        self.counters.reason(decided.reason).add(1);
     }
 
     /// The next hop that a packet of the last burst waits for.
@@ -148,90 +184,49 @@ impl Pipeline {
     /// Removes connections whose time is over, looking at no more than `budget` of them. Call between
     /// bursts.
     pub fn expire(&mut self, snapshot: &Snapshot, now: Tick, budget: usize) {
-        let (counters, fleet, lcore) = (&self.counters, &self.fleet, self.lcore);
-        self.table.expire(now, budget, |connection| {
-            note_end(counters, connection);
+        self.expire_family::<Ipv4Addr>(snapshot, now, budget);
+        self.expire_family::<Ipv6Addr>(snapshot, now, budget);
+        self.counters.connections.set(self.tables.len() as u64);
+        self.defend(snapshot, now);
+    }
+
+    #[inline]
+    fn expire_family<A: Address>(&mut self, snapshot: &Snapshot, now: Tick, budget: usize) {
+        let (counters, fleet, templates, lcore) = (&self.counters, &self.fleet, &self.templates, self.lcore);
+        A::table_mut(&mut self.tables).expire(now, budget, |connection| {
+            note_end(counters, templates, connection, now);
             snapshot.load_changed(connection.server, fleet, lcore);
         });
-        self.counters.connections.set(self.table.len() as u64);
     }
 
     /// The connections of this lcore.
-    pub fn table(&self) -> &ConnectionTable<Ipv4Addr> {
-        &self.table
+    pub fn tables(&self) -> &Tables {
+        &self.tables
     }
 
     /// This lcore's counters.
     pub fn counters(&self) -> &Arc<LcoreCounters> {
         &self.counters
     }
-
-    /// What a frame is: a packet for the stages to come, or the end of its way. `station` is the Ethernet address
-    /// of the port that it came by, where it came by a port.
-    #[inline(always)]
-    fn classify<P: PacketBuf>(
-        &self,
-        snapshot: &Snapshot,
-        station: Option<MacAddr>,
-        packet: &P,
-        flow: &mut Flow,
-    ) -> Result<(), Verdict> {
-        if !packet.is_whole() {
-            return Err(Verdict::drop(Reason::Scattered));
-        }
-        let bytes = packet.bytes();
-        let parsed = wire::parse(bytes, &mut flow.frame).map_err(malformed)?;
-        if let Some(ours) = station
-            && ours != ethernet::destination(bytes)
-        {
-            return Err(not_for_us(bytes));
-        }
-        if parsed == Parsed::Other {
-            return Err(Verdict::punt(Reason::NotIpv4));
-        }
-        match flow.frame.transport {
-            Transport::Tcp | Transport::Udp => {}
-            Transport::Other => return Err(Verdict::punt(Reason::OtherProtocol)),
-            Transport::Fragment => return Err(fragment(snapshot, &flow.frame)),
-        }
-        flow.from_port = station.is_some();
-        flow.goes_on = true;
-        flow.hash = self.table.hash(&flow.key());
-        Ok(())
-    }
 }
 
-#[cold]
-fn malformed(error: wire::Error) -> Verdict {
-    Verdict::drop(match error {
-        wire::Error::TruncatedEthernet => Reason::TruncatedEthernet,
-        wire::Error::BadIpv4Header => Reason::BadIpv4Header,
-        wire::Error::BadTcpHeader => Reason::BadTcpHeader,
-        wire::Error::BadUdpHeader => Reason::BadUdpHeader,
-    })
-}
-
-/// A frame whose Ethernet destination is not the port's.
-#[cold]
-fn not_for_us(bytes: &[u8]) -> Verdict {
-    if ethernet::is_group(ethernet::destination(bytes)) {
-        Verdict::punt(Reason::Group)
-    } else {
-        Verdict::drop(Reason::ForeignMac)
-    }
-}
-
-#[cold]
-fn fragment(snapshot: &Snapshot, frame: &Ipv4Frame) -> Verdict {
-    if snapshot.lookup.may_concern(frame.source.into(), frame.destination.into()) {
-        Verdict::drop(Reason::Fragment)
-    } else {
-        Verdict::punt(Reason::NoService)
-    }
-}
-
-/// A connection's time is over: it counts no longer for its real server.
-fn note_end(counters: &LcoreCounters, connection: &Connection<Ipv4Addr>) {
+/// A connection is over: it counts no longer for its real server, nor for its template.
+fn note_end<A: Address>(
+    counters: &LcoreCounters,
+    templates: &Templates,
+    connection: &Connection<A>,
+    now: Tick,
+) {
     let server = counters.server(connection.server);
-    if connection.state.is_active() { server.active.sub(1) } else { server.inactive.sub(1) }
+    if connection.state.is_active() {
+        server.active.sub(1);
+    } else {
+        server.inactive.sub(1);
+    }
+    if connection.template.is_some() {
+        // It may have been over for a while.
+        let expired = connection.is_expired(now);
+        let ended = if expired { connection.last_seen.after(connection.timeout) } else { now };
+        templates.release(connection.template, ended);
+    }
 }

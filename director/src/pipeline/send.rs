@@ -1,10 +1,12 @@
 //! From a connection to the wire: TTL, MTU, rewriting, next hop.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use control::model::ForwardingMethod;
 
-use super::{Action, Flow, Pipeline, Verdict, Wait};
+use super::flow::Flow;
+use super::{Action, Pipeline, Verdict, Wait};
+use crate::connection::Address;
 use crate::forward::{nat, tunnel};
 use crate::nexthop::{Egress, Hop};
 use crate::packet::PacketBuf;
@@ -12,38 +14,42 @@ use crate::service::{RealServer, Snapshot};
 use crate::stats::Reason;
 use crate::time::Tick;
 use crate::wire::icmp::{self, IcmpError};
-use crate::wire::{ethernet, ipv4};
+use crate::wire::{Family, Side, ethernet, ipv6};
 
 impl Pipeline {
-    /// Sends a client's packet to its real server.
+    /// Sends a client's packet to its real server; `port` is that of the connection there.
     #[inline(always)]
-    pub(super) fn send_request<P: PacketBuf>(
+    #[allow(clippy::too_many_arguments)] // inlined into its two callers
+    pub(super) fn send_request<A: Address, P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
-        flow: &Flow,
+        flow: &Flow<A>,
         packet: &mut P,
         server: &RealServer,
+        port: u16,
         method: ForwardingMethod,
     ) -> Verdict {
         let Hop::Ready(egress) = &server.hop else {
-            return self.send_request_unresolved(snapshot, now, flow, packet, server, method);
+            return self.send_request_unresolved(snapshot, now, flow, packet, server, port, method);
         };
-        match self.rewrite_request(snapshot, now, flow, packet, server, method, egress.mtu) {
-            Ok(reason) => leave(packet, egress, reason),
+        match self.rewrite_request(snapshot, now, flow, packet, server, port, method, egress.mtu) {
+            Ok(reason) => leave(packet, egress, ether_type::<A>(server, method), reason),
             Err(verdict) => verdict,
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn send_request_unresolved<P: PacketBuf>(
+    #[allow(clippy::too_many_arguments)] // as `send_request`
+    fn send_request_unresolved<A: Address, P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
-        flow: &Flow,
+        flow: &Flow<A>,
         packet: &mut P,
         server: &RealServer,
+        port: u16,
         method: ForwardingMethod,
     ) -> Verdict {
         match server.hop {
@@ -51,8 +57,8 @@ impl Pipeline {
             Hop::NoRoute => Verdict::drop(Reason::NoRoute),
             Hop::Ready(_) | Hop::Unresolved(_) => {
                 let mtu = server.hop.mtu();
-                match self.rewrite_request(snapshot, now, flow, packet, server, method, mtu) {
-                    Ok(reason) => self.leave_by(packet, &server.hop, reason),
+                match self.rewrite_request(snapshot, now, flow, packet, server, port, method, mtu) {
+                    Ok(reason) => self.leave_by(packet, &server.hop, ether_type::<A>(server, method), reason),
                     Err(verdict) => verdict,
                 }
             }
@@ -63,141 +69,160 @@ impl Pipeline {
     /// addresses are left to the next hop.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)] // inlined into its two callers
-    fn rewrite_request<P: PacketBuf>(
+    fn rewrite_request<A: Address, P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
-        flow: &Flow,
+        flow: &Flow<A>,
         packet: &mut P,
         server: &RealServer,
+        port: u16,
         method: ForwardingMethod,
         mtu: u16,
     ) -> Result<Reason, Verdict> {
         // The virtual address is the director's own, and errors about packets to it come from it.
-        let from = Some(flow.frame.destination);
-        let overhead = if method == ForwardingMethod::Tunnel { tunnel::OVERHEAD } else { 0 };
+        let from = || Some(flow.frame.destination.into());
+        let overhead = if method == ForwardingMethod::Tunnel { tunnel::overhead(server.address) } else { 0 };
         let mtu = mtu.saturating_sub(overhead);
-        let ip = ip_header(packet)?;
-        if ipv4::ttl(ip) <= 1 {
-            return Err(self.send_error(snapshot, now, flow, packet, IcmpError::TimeExceeded, from));
+        let ip = ip_header::<A, P>(packet)?;
+        if A::ttl(ip) <= 1 {
+            return Err(self.send_error(snapshot, now, flow, packet, IcmpError::TimeExceeded, from()));
         }
         // Before the length is looked at, as IPVS does: the quoted packet shows it.
-        ipv4::decrement_ttl(ip);
+        A::decrement_ttl(ip);
         if flow.frame.total_len > mtu {
-            return Err(self.too_long(snapshot, now, flow, packet, mtu, from));
+            return Err(self.too_long(snapshot, now, flow, packet, mtu, from()));
         }
         match method {
             ForwardingMethod::Dr => Ok(Reason::RequestDr),
             ForwardingMethod::Nat => {
-                let IpAddr::V4(address) = server.address else { return Err(Verdict::drop(Reason::NoRoute)) };
-                nat::rewrite(packet.bytes_mut(), &flow.frame, ipv4::Side::Destination, address, server.port);
+                let Some(address) = A::of(server.address) else { return Err(Verdict::drop(Reason::NoRoute)) };
+                nat::rewrite(packet.bytes_mut(), &flow.frame, Side::Destination, address, port);
                 Ok(Reason::RequestNat)
             }
-            ForwardingMethod::Tunnel => {
-                let (IpAddr::V4(address), IpAddr::V4(source)) =
-                    (server.address, snapshot.tunnel_source(server))
-                else {
-                    return Err(Verdict::drop(Reason::NoRoute));
-                };
-                let id = self.take_id();
-                if !tunnel::encapsulate(packet, &flow.frame, source, address, id) {
-                    return Err(Verdict::drop(Reason::NoHeadroom));
-                }
-                Ok(Reason::RequestTunnel)
-            }
+            ForwardingMethod::Tunnel => self.encapsulate(snapshot, flow, packet, server),
+        }
+    }
+
+    /// Puts a tunnel's header in front of a client's packet.
+    #[inline(always)]
+    pub(super) fn encapsulate<A: Address, P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        flow: &Flow<A>,
+        packet: &mut P,
+        server: &RealServer,
+    ) -> Result<Reason, Verdict> {
+        let id = self.take_id();
+        let ends = (snapshot.tunnel_source(server), server.address);
+        if tunnel::encapsulate(packet, &flow.frame, ends, id, snapshot.settings.pmtu_disc) {
+            Ok(Reason::RequestTunnel)
+        } else {
+            Err(Verdict::drop(Reason::NoHeadroom))
         }
     }
 
     /// Sends a NAT real server's packet to its client, as coming from the virtual service.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)] // inlined into its one caller
-    pub(super) fn send_reply<P: PacketBuf>(
+    pub(super) fn send_reply<A: Address, P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
-        flow: &Flow,
+        flow: &Flow<A>,
         packet: &mut P,
         hop: &Hop,
-        address: Ipv4Addr,
+        address: A,
         port: u16,
     ) -> Verdict {
-        let ip = match ip_header(packet) {
+        let ip = match ip_header::<A, P>(packet) {
             Ok(ip) => ip,
             Err(verdict) => return verdict,
         };
         // Checked before anything is rewritten, as a router does: the real server must recognise the
         // packet that an error quotes.
-        if ipv4::ttl(ip) <= 1 {
+        if A::ttl(ip) <= 1 {
             return self.send_error(snapshot, now, flow, packet, IcmpError::TimeExceeded, None);
         }
         if flow.frame.total_len > hop.mtu() {
             return self.too_long(snapshot, now, flow, packet, hop.mtu(), None);
         }
-        ipv4::decrement_ttl(ip);
-        nat::rewrite(packet.bytes_mut(), &flow.frame, ipv4::Side::Source, address, port);
+        A::decrement_ttl(ip);
+        nat::rewrite(packet.bytes_mut(), &flow.frame, Side::Source, address, port);
         match hop {
-            Hop::Ready(egress) => leave(packet, egress, Reason::ReplyNat),
-            other => self.leave_by(packet, other, Reason::ReplyNat),
+            Hop::Ready(egress) => leave(packet, egress, A::ETHER_TYPE, Reason::ReplyNat),
+            other => self.leave_by(packet, other, A::ETHER_TYPE, Reason::ReplyNat),
         }
     }
 
     /// A packet does not fit the next link.
     #[cold]
-    fn too_long<P: PacketBuf>(
+    fn too_long<A: Address, P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
-        flow: &Flow,
+        flow: &Flow<A>,
         packet: &mut P,
         mtu: u16,
-        from: Option<Ipv4Addr>,
+        from: Option<IpAddr>,
     ) -> Verdict {
-        let flags = ipv4::flags_and_offset(&packet.bytes()[ethernet::HEADER_LEN..]);
-        if flags & ipv4::DONT_FRAGMENT == 0 {
+        let may_be_cut = match ip_header::<A, P>(packet) {
+            Ok(ip) => !A::is_whole_or_nothing(ip),
+            Err(verdict) => return verdict,
+        };
+        // No host need send less than the smallest MTU of IPv6.
+        let is_hopeless = A::ETHER_TYPE == ethernet::IPV6 && mtu < ipv6::MIN_MTU;
+        if may_be_cut || is_hopeless {
             return Verdict::drop(Reason::NeedsFragmentation);
         }
-        self.send_error(snapshot, now, flow, packet, IcmpError::FragmentationNeeded(mtu), from)
+        self.send_error(snapshot, now, flow, packet, IcmpError::TooBig(mtu), from)
     }
 
     /// Answers a packet with an ICMP error. `from` is the address that it comes from; without one, the
     /// director's own toward the packet's source.
     #[cold]
-    pub(super) fn send_error<P: PacketBuf>(
+    pub(super) fn send_error<A: Address, P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
-        flow: &Flow,
+        flow: &Flow<A>,
         packet: &mut P,
         error: IcmpError,
-        from: Option<Ipv4Addr>,
+        from: Option<IpAddr>,
     ) -> Verdict {
         if !self.icmp_limit.allow(now) {
             return Verdict::drop(Reason::IcmpLimited);
         }
-        let to = flow.frame.source;
-        let hop = snapshot.hops.toward(to.into());
-        let Some(from) = from.or_else(|| snapshot.hops.source_toward_v4(to)) else {
+        let to: IpAddr = flow.frame.source.into();
+        let hop = snapshot.hops.toward(to);
+        let Some(from) = from.or_else(|| snapshot.hops.source_toward(to)) else {
             return Verdict::drop(Reason::NoRoute);
         };
         let id = self.take_id();
-        if !icmp::turn_into_error(packet, usize::from(flow.frame.total_len), error, from, id) {
+        if !icmp::turn_into_error::<A, P>(packet, usize::from(flow.frame.total_len), error, from, id) {
             return Verdict::drop(Reason::NoHeadroom);
         }
         let reason = match error {
             IcmpError::TimeExceeded => Reason::IcmpTimeExceeded,
-            IcmpError::PortUnreachable => Reason::IcmpPortUnreachable,
-            IcmpError::FragmentationNeeded(_) => Reason::IcmpFragmentationNeeded,
+            IcmpError::TooBig(_) => Reason::IcmpTooBig,
+            _ => Reason::IcmpPortUnreachable,
         };
-        self.leave_by(packet, &hop, reason)
+        self.leave_by(packet, &hop, A::ETHER_TYPE, reason)
     }
 
     /// As [`leave`], by a next hop that may not be known yet.
     #[cold]
-    fn leave_by<P: PacketBuf>(&mut self, packet: &mut P, hop: &Hop, reason: Reason) -> Verdict {
+    pub(super) fn leave_by<P: PacketBuf>(
+        &mut self,
+        packet: &mut P,
+        hop: &Hop,
+        ether_type: u16,
+        reason: Reason,
+    ) -> Verdict {
         match hop {
-            Hop::Ready(egress) => leave(packet, egress, reason),
+            Hop::Ready(egress) => leave(packet, egress, ether_type, reason),
             Hop::Unresolved(unresolved) => {
-                ethernet::write_header(packet.bytes_mut(), &[0; 12], ethernet::IPV4);
+                ethernet::write_header(packet.bytes_mut(), &[0; 12], ether_type);
                 let wait = Wait(self.awaited.len() as u8);
                 // One for each packet of a burst at most, for which there is room.
                 self.awaited.push(*unresolved);
@@ -207,23 +232,33 @@ impl Pipeline {
         }
     }
 
-    fn take_id(&mut self) -> u16 {
+    pub(super) fn take_id(&mut self) -> u16 {
         self.next_id = self.next_id.wrapping_add(1);
         self.next_id
     }
 }
 
-/// The IP header of a packet that `wire::parse` accepted, without its options: one check of the length for all
-/// that is read and written of it.
+/// EtherType of what a real server gets.
 #[inline(always)]
-fn ip_header<P: PacketBuf>(packet: &mut P) -> Result<&mut [u8; ipv4::MIN_HEADER_LEN], Verdict> {
-    let ip = packet.bytes_mut().get_mut(ethernet::HEADER_LEN..).and_then(|ip| ip.first_chunk_mut());
+pub(super) fn ether_type<A: Family>(server: &RealServer, method: ForwardingMethod) -> u16 {
+    if method == ForwardingMethod::Tunnel { tunnel::ether_type(server.address) } else { A::ETHER_TYPE }
+}
+
+/// The IP header of a packet that `wire::parse` accepted, without its options.
+#[inline(always)]
+pub(super) fn ip_header<A: Family, P: PacketBuf>(packet: &mut P) -> Result<&mut A::Header, Verdict> {
+    let ip = packet.bytes_mut().get_mut(ethernet::HEADER_LEN..).and_then(A::header);
     ip.ok_or_else(|| Verdict::drop(Reason::BadIpv4Header))
 }
 
 /// Writes the Ethernet header toward the next hop.
 #[inline(always)]
-fn leave<P: PacketBuf>(packet: &mut P, egress: &Egress, reason: Reason) -> Verdict {
-    ethernet::write_header(packet.bytes_mut(), &egress.addresses, ethernet::IPV4);
+pub(super) fn leave<P: PacketBuf>(
+    packet: &mut P,
+    egress: &Egress,
+    ether_type: u16,
+    reason: Reason,
+) -> Verdict {
+    ethernet::write_header(packet.bytes_mut(), &egress.addresses, ether_type);
     Verdict { reason, action: Action::Forward(egress.port) }
 }

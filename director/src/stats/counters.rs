@@ -135,6 +135,8 @@ pub struct LcoreCounters {
     pub from_kernel_lost: Counter,
     /// Connections in the table now.
     pub connections: Counter,
+    /// Connections given up to defend against floods (`drop_entry`).
+    pub given_up: Counter,
     /// Turns of the loop.
     pub loops: Counter,
     /// Turns of the loop that found packets.
@@ -159,6 +161,7 @@ impl LcoreCounters {
             from_kernel: Counter::default(),
             from_kernel_lost: Counter::default(),
             connections: Counter::default(),
+            given_up: Counter::default(),
             loops: Counter::default(),
             busy_loops: Counter::default(),
             latency: LatencyCounters::default(),

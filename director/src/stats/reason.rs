@@ -61,19 +61,25 @@ reasons! {
     IcmpTimeExceeded Forwarded "icmp_time_exceeded",
     /// Answered with ICMP port unreachable: the service has no real server available.
     IcmpPortUnreachable Forwarded "icmp_port_unreachable",
-    /// Answered with ICMP fragmentation needed: too long for the way to the real server, or back.
-    IcmpFragmentationNeeded Forwarded "icmp_fragmentation_needed",
+    /// Answered with ICMP fragmentation needed or ICMPv6 packet too big: too long for the way to the real server, or back.
+    IcmpTooBig Forwarded "icmp_too_big",
+    /// An ICMP error about a reply, sent on to the real server.
+    IcmpRequest Forwarded "icmp_request",
+    /// An ICMP error about a request by NAT, sent on to the client.
+    IcmpReply Forwarded "icmp_reply",
+    /// An ICMP error about a tunnel's packet, turned into one for the client.
+    IcmpTunnel Forwarded "icmp_tunnel",
     /// Another lcore owns the connection.
     OtherLcore HandedOver "other_lcore",
-    /// Not IPv4: ARP, IPv6, VLAN tags.
-    NotIpv4 Punted "not_ipv4",
+    /// Neither IPv4 nor IPv6: ARP, VLAN tags.
+    NotIp Punted "not_ip",
     /// Sent to a group of hosts: broadcast or multicast.
     Group Punted "group",
     /// For no virtual service, and of no known connection.
     NoService Punted "no_service",
     /// TCP for a virtual service, but neither of a known connection nor opening one; the kernel resets it.
     NoConnection Punted "no_connection",
-    /// Neither TCP nor UDP; ICMP among them.
+    /// Neither TCP nor UDP, nor an ICMP error about a packet that was balanced.
     OtherProtocol Punted "other_protocol",
     /// The real server is the director itself.
     LocalServer Punted "local_server",
@@ -85,10 +91,14 @@ reasons! {
     BadIpv4Header Dropped "bad_ipv4_header",
     /// An IPv4 header whose checksum is wrong, in a packet that would open a connection.
     BadIpv4Checksum Dropped "bad_ipv4_checksum",
+    /// An IPv6 header that is cut short or contradicts the frame, or too many extension headers.
+    BadIpv6Header Dropped "bad_ipv6_header",
     /// A TCP header that is cut short or impossible.
     BadTcpHeader Dropped "bad_tcp_header",
     /// A UDP header that is cut short or impossible.
     BadUdpHeader Dropped "bad_udp_header",
+    /// An ICMP error whose checksum is wrong.
+    BadIcmpChecksum Dropped "bad_icmp_checksum",
     /// Addressed to another Ethernet station.
     ForeignMac Dropped "foreign_mac",
     /// Scattered over several buffers, which this version does not read.
@@ -97,6 +107,10 @@ reasons! {
     Fragment Dropped "fragment",
     /// The table of connections is full; known connections are served.
     TableFull Dropped "table_full",
+    /// The table of persistence templates is full; known clients are served.
+    TemplateTableFull Dropped "template_table_full",
+    /// It would open a connection, but `drop_packet` defends against too many.
+    DropPacket Dropped "drop_packet",
     /// The connection's real server was removed.
     ServerRemoved Dropped "server_removed",
     /// The kernel has no route there by an interface that mirrors a port.
@@ -105,11 +119,13 @@ reasons! {
     NeedsFragmentation Dropped "needs_fragmentation",
     /// No room in front of the frame for another header.
     NoHeadroom Dropped "no_headroom",
+    /// An ICMP error that cannot be sent on: its own TTL is used up, or it is too long.
+    IcmpUndeliverable Dropped "icmp_undeliverable",
     /// An ICMP error was due, but enough of them were sent lately.
     IcmpLimited Dropped "icmp_limited",
     /// The next hop's Ethernet address is not known, and too many packets wait for such already.
     NeighbourQueueFull Dropped "neighbour_queue_full",
-    /// The next hop did not answer ARP in time.
+    /// The next hop did not answer ARP or neighbour discovery in time.
     NeighbourSilent Dropped "neighbour_silent",
     /// The port's transmit queue was full.
     TxFull Dropped "tx_full",

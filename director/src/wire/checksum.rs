@@ -42,6 +42,24 @@ pub fn pseudo_header_v4(
     u64::from(u32::from(source)) + u64::from(u32::from(destination)) + u64::from(protocol) + u64::from(len)
 }
 
+/// The sum of a pseudo header of IPv6 (RFC 8200 §8.1). `len` is the length of the transport header and payload.
+#[inline]
+pub fn pseudo_header_v6(
+    source: std::net::Ipv6Addr,
+    destination: std::net::Ipv6Addr,
+    protocol: u8,
+    len: u16,
+) -> u64 {
+    words_of(u128::from(source)) + words_of(u128::from(destination)) + u64::from(protocol) + u64::from(len)
+}
+
+/// The sum of the four 32-bit words of an IPv6 address.
+#[inline(always)]
+fn words_of(bits: u128) -> u64 {
+    let word = |n: u32| u64::from((bits >> (32 * n)) as u32);
+    word(0) + word(1) + word(2) + word(3)
+}
+
 /// Changes to checksummed words, to be applied to a checksum in one go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
@@ -58,6 +76,12 @@ impl Delta {
     #[inline(always)]
     pub fn replace_u32(self, old: u32, new: u32) -> Delta {
         Delta(self.0 + u64::from(!old) + u64::from(new))
+    }
+
+    /// Eight neighbouring 16-bit words change.
+    #[inline(always)]
+    pub fn replace_u128(self, old: u128, new: u128) -> Delta {
+        Delta(self.0 + words_of(!old) + words_of(new))
     }
 
     /// The checksum after the changes (RFC 1624, equation 3).
@@ -102,6 +126,17 @@ mod tests {
                 .replace_u16((old >> 16) as u16, (new >> 16) as u16)
                 .replace_u16(old as u16, new as u16);
             prop_assert_eq!(halves.apply(before), mended);
+        }
+
+        /// Sixteen bytes at once give what four times four give.
+        #[test]
+        fn an_ipv6_address_is_four_words(old: u128, new: u128, checksum: u16) {
+            let word = |bits: u128, n: u32| (bits >> (32 * n)) as u32;
+            let by_words = (0..4).fold(Delta::default(), |delta, n| delta.replace_u32(word(old, n), word(new, n)));
+            let at_once = Delta::default().replace_u128(old, new);
+            prop_assert_eq!(at_once.apply(checksum), by_words.apply(checksum));
+            let sum_of_bytes = sum(&[old.to_be_bytes(), new.to_be_bytes()].concat(), 6 + 40);
+            prop_assert_eq!(fold(pseudo_header_v6(old.into(), new.into(), 6, 40)), sum_of_bytes);
         }
 
         /// Reading four bytes at a time gives what two at a time give.

@@ -6,6 +6,8 @@ use crate::nexthop::MacAddr;
 pub const HEADER_LEN: usize = 14;
 /// EtherType of IPv4.
 pub const IPV4: u16 = 0x0800;
+/// EtherType of IPv6.
+pub const IPV6: u16 = 0x86dd;
 /// Shortest frame without FCS, in bytes; shorter ones are padded by their sender.
 pub const MIN_FRAME: usize = 60;
 
@@ -32,4 +34,10 @@ pub fn is_group(address: MacAddr) -> bool {
 pub fn write_header(frame: &mut [u8], addresses: &[u8; 12], ether_type: u16) {
     frame[..12].copy_from_slice(addresses);
     super::write_u16(frame, 12, ether_type);
+}
+
+/// Writes both addresses, and leaves the type as it is.
+#[inline]
+pub fn write_addresses(frame: &mut [u8], addresses: &[u8; 12]) {
+    frame[..12].copy_from_slice(addresses);
 }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::checksum::Delta;
-use super::{read_u16, write_u16};
+use super::{Side, read_u16, write_u16};
 
 /// Length of a header without options, in bytes.
 pub const MIN_HEADER_LEN: usize = 20;
@@ -78,15 +78,6 @@ pub fn decrement_ttl(ip: &mut [u8]) {
     ip[TTL] = (new >> 8) as u8;
     let checksum = Delta::default().replace_u16(old, new).apply(read_u16(ip, CHECKSUM));
     write_u16(ip, CHECKSUM, checksum);
-}
-
-/// Which of the two addresses is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The source address.
-    Source,
-    /// The destination address.
-    Destination,
 }
 
 /// Writes an address and mends the header's checksum. Returns the change, which the transport

@@ -3,13 +3,17 @@
 
 pub mod checksum;
 pub mod ethernet;
+mod family;
 pub mod icmp;
 pub mod ipv4;
+pub mod ipv6;
 mod parse;
+pub mod quote;
 pub mod tcp;
 pub mod udp;
 
-pub use parse::{Ipv4Frame, Parsed, Transport, parse};
+pub use family::{Family, Side};
+pub use parse::{Frame, Ipv4Frame, Ipv6Frame, Parsed, Transport, parse, parse_ipv6};
 
 /// What is wrong with a packet. Tiny and `Copy`: hostile packets are refused at line rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +23,9 @@ pub enum Error {
     /// An IPv4 header that is cut short, of another version, or whose lengths contradict each other
     /// or the frame.
     BadIpv4Header,
+    /// An IPv6 header that is cut short or of another version, whose length contradicts the frame, or whose
+    /// extension headers are cut short or too many.
+    BadIpv6Header,
     /// A TCP header that is cut short or whose data offset is impossible.
     BadTcpHeader,
     /// A UDP header that is cut short or whose length is impossible.

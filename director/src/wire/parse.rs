@@ -1,33 +1,35 @@
 //! From a frame to what the pipeline decides by. Every length that is used later is checked here.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Error, ethernet, ipv4, tcp, udp};
+use super::{Error, Family, ethernet, ipv4, ipv6, tcp, udp};
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// An IPv4 packet whose header is sound.
     Ipv4,
-    /// Anything else (ARP, IPv6, tagged frames): not for the data plane.
+    /// An IPv6 packet, for [`parse_ipv6`] to look at.
+    Ipv6,
+    /// Anything else (ARP, tagged frames): not for the data plane.
     Other,
 }
 
-/// An IPv4 packet in an Ethernet frame. Flat, so that each field is written and read in its own size: the
+/// An IP packet in an Ethernet frame. Flat, so that each field is written and read in its own size: the
 /// processor waits when a value is read in greater pieces than it was written in just before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ipv4Frame {
+pub struct Frame<A> {
     /// Source address.
-    pub source: Ipv4Addr,
+    pub source: A,
     /// Destination address.
-    pub destination: Ipv4Addr,
+    pub destination: A,
     /// Source and destination port of TCP and UDP, the source in the upper half; else 0.
     ports: u32,
     /// Length of the IP packet, header included, as its header says; the frame holds that much.
     pub total_len: u16,
-    /// Length of the IP header with its options: 20..=60 bytes.
-    pub header_len: u8,
-    /// IP protocol number.
+    /// Length of the IP header with its options or extension headers, in bytes.
+    pub header_len: u16,
+    /// IP protocol number; of IPv6 that behind all extension headers.
     pub protocol: u8,
     /// What it carries.
     pub transport: Transport,
@@ -35,11 +37,16 @@ pub struct Ipv4Frame {
     pub tcp_flags: u8,
 }
 
-impl Ipv4Frame {
+/// An IPv4 packet in an Ethernet frame.
+pub type Ipv4Frame = Frame<Ipv4Addr>;
+/// An IPv6 packet in an Ethernet frame.
+pub type Ipv6Frame = Frame<Ipv6Addr>;
+
+impl<A: Family> Frame<A> {
     /// Of no packet.
-    pub const NONE: Ipv4Frame = Ipv4Frame {
-        source: Ipv4Addr::UNSPECIFIED,
-        destination: Ipv4Addr::UNSPECIFIED,
+    pub const NONE: Frame<A> = Frame {
+        source: A::UNSPECIFIED,
+        destination: A::UNSPECIFIED,
         ports: 0,
         total_len: 0,
         header_len: 0,
@@ -52,6 +59,14 @@ impl Ipv4Frame {
         self.transport = transport;
         self.ports = ports;
         self.tcp_flags = tcp_flags;
+    }
+
+    /// In the place of an ICMP error: the packet that would go the same way as the error, from the same client to
+    /// the same service or back, since that is the connection that the error is about.
+    pub(super) fn set_ends(&mut self, (source, source_port): (A, u16), (destination, port): (A, u16)) {
+        self.source = source;
+        self.destination = destination;
+        self.ports = u32::from(source_port) << 16 | u32::from(port);
     }
 
     /// Source port of TCP and UDP; else 0.
@@ -88,11 +103,20 @@ pub enum Transport {
     Udp,
     /// A fragment of a TCP segment or UDP datagram, the first one included.
     Fragment,
-    /// Any other protocol, ICMP included, in one piece or not.
+    /// ICMP or ICMPv6 in one piece.
+    Icmp,
+    /// An ICMP error about a packet of TCP or UDP. Addresses, ports and protocol of the frame are those of a packet
+    /// that goes the error's way; lengths are the error's own.
+    IcmpError,
+    /// As [`Transport::IcmpError`], about a packet that was in a tunnel. Addresses and ports are those of the packet
+    /// inside, as it went into the tunnel.
+    TunnelError,
+    /// Any other protocol, in one piece or not.
     Other,
 }
 
-/// Reads a frame. Where it is IPv4, `into` says what is in it; else that holds anything.
+/// Reads a frame. Where it is IPv4, `into` says what is in it; else that holds anything. Of IPv6 only the type is
+/// looked at.
 ///
 /// # Errors
 /// What cannot be a packet that an honest host sent. The header's checksum is not looked at: it is
@@ -142,7 +166,7 @@ fn parse_usual(head: &[u8; USUAL_LEN], len: usize, into: &mut Ipv4Frame) -> bool
     into.destination = ipv4::destination(ip);
     into.ports = ports(transport);
     into.total_len = total_len;
-    into.header_len = ipv4::MIN_HEADER_LEN as u8;
+    into.header_len = ipv4::MIN_HEADER_LEN as u16;
     into.protocol = protocol;
     into.transport = if is_tcp { Transport::Tcp } else { Transport::Udp };
     into.tcp_flags = if is_tcp { tcp::flags(transport) } else { 0 };
@@ -161,8 +185,10 @@ fn parse_any(frame: &[u8], into: &mut Ipv4Frame) -> Result<Parsed, Error> {
     if frame.len() < ethernet::HEADER_LEN {
         return Err(Error::TruncatedEthernet);
     }
-    if ethernet::ether_type(frame) != ethernet::IPV4 {
-        return Ok(Parsed::Other);
+    match ethernet::ether_type(frame) {
+        ethernet::IPV4 => {}
+        ethernet::IPV6 => return Ok(Parsed::Ipv6),
+        _ => return Ok(Parsed::Other),
     }
     let ip = &frame[ethernet::HEADER_LEN..];
     if ip.len() < ipv4::MIN_HEADER_LEN || ip[0] >> 4 != 4 {
@@ -179,20 +205,64 @@ fn parse_any(frame: &[u8], into: &mut Ipv4Frame) -> Result<Parsed, Error> {
     let ip = &ip[..usize::from(total_len)];
     let protocol = ipv4::protocol(ip);
     let is_fragment = ipv4::flags_and_offset(ip) & !(ipv4::DONT_FRAGMENT | 0x8000) != 0;
-    into.header_len = header_len as u8;
+    into.header_len = header_len as u16;
     into.protocol = protocol;
     into.total_len = total_len;
     into.source = ipv4::source(ip);
     into.destination = ipv4::destination(ip);
-    if is_fragment && matches!(protocol, ipv4::TCP | ipv4::UDP) {
-        into.put(Transport::Fragment, 0, 0);
+    if is_fragment {
+        into.put(of_fragment(protocol), 0, 0);
     } else {
         parse_transport(protocol, &ip[header_len..], into)?;
     }
     Ok(Parsed::Ipv4)
 }
 
-fn parse_transport(protocol: u8, payload: &[u8], into: &mut Ipv4Frame) -> Result<(), Error> {
+/// Reads a frame of IPv6, which [`parse`] has found it to be. `into` says what is in it.
+///
+/// # Errors
+/// What cannot be a packet that an honest host sent.
+#[inline(always)]
+pub fn parse_ipv6(frame: &[u8], into: &mut Ipv6Frame) -> Result<(), Error> {
+    let Some(ip) = frame.get(ethernet::HEADER_LEN..) else { return Err(Error::TruncatedEthernet) };
+    if ip.len() < ipv6::HEADER_LEN || ip[0] >> 4 != 6 {
+        return Err(Error::BadIpv6Header);
+    }
+    let total_len = ipv6::HEADER_LEN + usize::from(ipv6::payload_len(ip));
+    let (Ok(len), Some(ip)) = (u16::try_from(total_len), ip.get(..total_len)) else {
+        return Err(Error::BadIpv6Header);
+    };
+    into.source = ipv6::source(ip);
+    into.destination = ipv6::destination(ip);
+    into.total_len = len;
+    match ipv6::upper(ip).ok_or(Error::BadIpv6Header)? {
+        ipv6::Upper::Protocol(protocol, at) => {
+            into.protocol = protocol;
+            into.header_len = at as u16;
+            parse_transport(protocol, &ip[at..], into)
+        }
+        ipv6::Upper::Fragment(protocol, at) => {
+            into.protocol = protocol;
+            into.header_len = at as u16;
+            into.put(of_fragment(protocol), 0, 0);
+            Ok(())
+        }
+        ipv6::Upper::Elsewhere => {
+            into.protocol = ipv6::next_header(ip);
+            into.header_len = ipv6::HEADER_LEN as u16;
+            into.put(Transport::Other, 0, 0);
+            Ok(())
+        }
+    }
+}
+
+/// What a fragment counts as.
+fn of_fragment(protocol: u8) -> Transport {
+    if matches!(protocol, ipv4::TCP | ipv4::UDP) { Transport::Fragment } else { Transport::Other }
+}
+
+#[inline(always)]
+fn parse_transport<A: Family>(protocol: u8, payload: &[u8], into: &mut Frame<A>) -> Result<(), Error> {
     match protocol {
         ipv4::TCP => {
             if payload.len() < tcp::MIN_HEADER_LEN {
@@ -214,6 +284,7 @@ fn parse_transport(protocol: u8, payload: &[u8], into: &mut Ipv4Frame) -> Result
             }
             into.put(Transport::Udp, ports(payload), 0);
         }
+        protocol if protocol == A::ICMP => into.put(Transport::Icmp, 0, 0),
         _ => into.put(Transport::Other, 0, 0),
     }
     Ok(())

@@ -14,7 +14,7 @@ fn world(lcores: usize) -> World {
             service(Protocol::Tcp, "10.99.0.1:80", Scheduler::Rr, ForwardingMethod::Nat, 8080, &[1, 1, 1]),
             service(Protocol::Udp, "10.99.0.1:53", Scheduler::Rr, ForwardingMethod::Dr, 53, &[1, 1, 1]),
         ],
-        Shape { lcores, capacity: 1000 },
+        Shape { lcores, capacity: 1000, ..Shape::default() },
     )
 }
 
@@ -48,7 +48,7 @@ proptest! {
         }
         prop_assert_eq!(outcome.verdict.reason, Reason::ReplyNat);
         for (n, pipeline) in world.pipelines.iter().enumerate() {
-            prop_assert_eq!(pipeline.table().len(), usize::from(n == owner));
+            prop_assert_eq!(pipeline.tables().len(), usize::from(n == owner));
         }
     }
 }
@@ -77,5 +77,5 @@ fn round_robin_is_one_round_over_all_lcores() {
         *count.entry(outcome.frame[..6].to_vec()).or_insert(0) += 1;
     }
     assert_eq!(count.into_values().collect::<Vec<_>>(), [100, 100, 100]);
-    assert!(world.pipelines.iter().all(|p| p.table().len() > 40));
+    assert!(world.pipelines.iter().all(|p| p.tables().len() > 40));
 }

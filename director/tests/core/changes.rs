@@ -194,7 +194,7 @@ fn active_and_inactive_follow_the_state() {
     assert_eq!(world.load(key, server), (1, 0));
     send(&mut world, 1000, crate::frames::FIN | ACK);
     assert_eq!(world.load(key, server), (0, 1));
-    world.pipelines[0].table().walk(0, 100, world.now, |c| {
+    world.pipelines[0].tables().ipv4().walk(0, 100, world.now, |c| {
         assert_eq!(c.state, State::TimeWait);
         assert_ne!(c.server, ServerId(99));
         true

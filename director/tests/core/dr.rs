@@ -101,7 +101,7 @@ fn a_packet_that_is_too_long_for_the_next_link() {
     assert_eq!(world.send(CLIENT_SIDE, &frame.bytes()).verdict.reason, Reason::NeedsFragmentation);
     frame.flags_and_offset = 0x4000;
     let outcome = world.send(CLIENT_SIDE, &frame.bytes());
-    assert_eq!(outcome.verdict.reason, Reason::IcmpFragmentationNeeded);
+    assert_eq!(outcome.verdict.reason, Reason::IcmpTooBig);
     assert_eq!(
         describe(&outcome.frame),
         "to 02:00:00:00:00:c0 IP 10.99.0.1>10.0.1.1 len=576 ttl=64 tos=0xc0 df0 ICMP 3/4 mtu=1400 quoted 548B \
@@ -141,12 +141,12 @@ fn the_wheel_frees_what_is_over_and_only_that() {
     }
     world.wait(61_000);
     world.expire();
-    assert_eq!(world.pipelines[0].table().len(), 500);
+    assert_eq!(world.pipelines[0].tables().len(), 500);
     let key = *world.services.keys().next().unwrap();
     assert_eq!(world.load(key, "10.0.2.11:80".parse().unwrap()), (500, 0));
     world.wait(900_000);
     world.expire();
-    assert_eq!(world.pipelines[0].table().len(), 0);
+    assert_eq!(world.pipelines[0].tables().len(), 0);
     assert_eq!(world.load(key, "10.0.2.11:80".parse().unwrap()), (0, 0));
 }
 

@@ -1,6 +1,6 @@
 //! Frames for tests, built and judged by code that shares nothing with the data path.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use director::nexthop::MacAddr;
 
@@ -17,13 +17,14 @@ pub enum Payload {
     Raw { protocol: u8, data: Vec<u8> },
 }
 
-/// An Ethernet frame with an IPv4 packet, by its fields.
+/// An Ethernet frame with an IP packet of the version of its addresses, by its fields. What IPv6 has not is left out
+/// there: identification, flags, options.
 #[derive(Clone, Debug)]
 pub struct Frame {
     pub to: MacAddr,
     pub from: MacAddr,
-    pub source: Ipv4Addr,
-    pub destination: Ipv4Addr,
+    pub source: IpAddr,
+    pub destination: IpAddr,
     pub source_port: u16,
     pub destination_port: u16,
     pub ttl: u8,
@@ -31,6 +32,8 @@ pub struct Frame {
     pub id: u16,
     pub flags_and_offset: u16,
     pub options: Vec<u8>,
+    /// Extension headers of IPv6, each with its number.
+    pub extensions: Vec<(u8, Vec<u8>)>,
     pub payload: Payload,
     /// Bytes of padding behind the IP packet.
     pub padding: usize,
@@ -58,6 +61,7 @@ impl Frame {
             id: 0x1234,
             flags_and_offset: 0x4000,
             options: Vec::new(),
+            extensions: Vec::new(),
             payload: Payload::Tcp { flags, data: Vec::new() },
             padding: 0,
         }
@@ -94,23 +98,53 @@ impl Frame {
             }
             Payload::Raw { protocol, data } => (*protocol, data.clone(), None),
         };
-        if let Some(at) = checksum_at {
+        let is_icmpv6 = protocol == 58 && l4.len() >= 4;
+        if let Some(at) = checksum_at.or(is_icmpv6.then_some(2)) {
+            l4[at..at + 2].fill(0);
             let sum = !ones_complement(&l4, self.pseudo(protocol, l4.len()));
             let sum = if sum == 0 && protocol == 17 { 0xffff } else { sum };
             l4[at..at + 2].copy_from_slice(&sum.to_be_bytes());
         }
+        let ip = self.packet(protocol, &l4);
+        let ether_type: [u8; 2] = if self.source.is_ipv4() { [8, 0] } else { [0x86, 0xdd] };
+        [&self.to.0[..], &self.from.0, &ether_type, &ip, &vec![0xaa; self.padding]].concat()
+    }
+
+    fn packet(&self, protocol: u8, l4: &[u8]) -> Vec<u8> {
+        let (IpAddr::V4(source), IpAddr::V4(destination)) = (self.source, self.destination) else {
+            return self.packet_v6(protocol, l4);
+        };
         let header_len = 20 + self.options.len();
         let mut ip = vec![0x40 | (header_len / 4) as u8, self.tos];
         ip.extend(((header_len + l4.len()) as u16).to_be_bytes());
         ip.extend(self.id.to_be_bytes());
         ip.extend(self.flags_and_offset.to_be_bytes());
         ip.extend([self.ttl, protocol, 0, 0]);
-        ip.extend(self.source.octets());
-        ip.extend(self.destination.octets());
+        ip.extend(source.octets());
+        ip.extend(destination.octets());
         ip.extend(&self.options);
         let sum = !ones_complement(&ip, 0);
         ip[10..12].copy_from_slice(&sum.to_be_bytes());
-        [&self.to.0[..], &self.from.0, &[8, 0], &ip, &l4, &vec![0xaa; self.padding]].concat()
+        [ip, l4.to_vec()].concat()
+    }
+
+    fn packet_v6(&self, protocol: u8, l4: &[u8]) -> Vec<u8> {
+        let mut payload = Vec::new();
+        let numbers = self.extensions.iter().map(|(number, _)| *number).chain([protocol]);
+        for ((_, bytes), next) in self.extensions.iter().zip(numbers.clone().skip(1)) {
+            payload.push(next);
+            payload.extend(&bytes[1..]);
+        }
+        payload.extend(l4);
+        let first = numbers.clone().next().unwrap();
+        let mut ip = (6u32 << 28 | u32::from(self.tos) << 20).to_be_bytes().to_vec();
+        ip.extend((payload.len() as u16).to_be_bytes());
+        ip.extend([first, self.ttl]);
+        for address in [self.source, self.destination] {
+            let IpAddr::V6(address) = address else { panic!("one family for both ends") };
+            ip.extend(address.octets());
+        }
+        [ip, payload].concat()
     }
 
     fn pseudo(&self, protocol: u8, len: usize) -> u32 {
@@ -118,28 +152,46 @@ impl Frame {
     }
 }
 
-fn pseudo(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, len: usize) -> u32 {
-    let addresses = [source.octets(), destination.octets()].concat();
+fn pseudo(source: IpAddr, destination: IpAddr, protocol: u8, len: usize) -> u32 {
+    let octets = |address: IpAddr| match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    let addresses = [octets(source), octets(destination)].concat();
     u32::from(ones_complement(&addresses, u32::from(protocol) + len as u32))
 }
 
 /// A frame in words, one line, in the manner of the recordings of a real kernel. Wrong checksums and
 /// lengths are said so.
 pub fn describe(frame: &[u8]) -> String {
-    if frame.len() < 34 || frame[12..14] != [8, 0] {
-        return format!("not IPv4, {} bytes", frame.len());
+    let is_ip = frame.len() >= 34 && (frame[12..14] == [8, 0] && frame[14] >> 4 == 4)
+        || frame.len() >= 54 && frame[12..14] == [0x86, 0xdd] && frame[14] >> 4 == 6;
+    if !is_ip {
+        return format!("not IP, {} bytes", frame.len());
     }
     let mac = MacAddr(frame[..6].try_into().unwrap());
     format!("to {mac} {}", describe_ip(&frame[14..]))
 }
 
 fn describe_ip(ip: &[u8]) -> String {
+    if ip[0] >> 4 == 6 {
+        let total = 40 + usize::from(u16::from_be_bytes([ip[4], ip[5]]));
+        let address = |at: usize| IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(&ip[at..at + 16]).unwrap()));
+        let tos = (u16::from_be_bytes([ip[0], ip[1]]) >> 4) as u8;
+        let (source, destination) = (address(8), address(24));
+        let (mut next, mut at) = (ip[6], 40);
+        while matches!(next, 0 | 43 | 60) {
+            (next, at) = (ip[at], at + 8 + usize::from(ip[at + 1]) * 8);
+        }
+        let text = format!("IP {source}>{destination} len={total} ttl={} tos={tos:#04x}", ip[7]);
+        return text + &describe_l4(ip, at, total, next, (source, destination));
+    }
     let header_len = usize::from(ip[0] & 15) * 4;
     let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
-    let address = |at: usize| Ipv4Addr::new(ip[at], ip[at + 1], ip[at + 2], ip[at + 3]);
+    let address = |at: usize| IpAddr::V4(Ipv4Addr::new(ip[at], ip[at + 1], ip[at + 2], ip[at + 3]));
     let flags = u16::from_be_bytes([ip[6], ip[7]]);
     let header_ok = ones_complement(&ip[..header_len], 0) == 0xffff;
-    let mut text = format!(
+    let text = format!(
         "IP {}>{} len={total} ttl={} tos={:#04x} {}{}",
         address(12),
         address(16),
@@ -148,10 +200,15 @@ fn describe_ip(ip: &[u8]) -> String {
         if flags & 0x4000 != 0 { "DF" } else { "df0" },
         if header_ok { "" } else { " BAD-IPSUM" }
     );
+    text + &describe_l4(ip, header_len, total, ip[9], (address(12), address(16)))
+}
+
+fn describe_l4(ip: &[u8], header_len: usize, total: usize, protocol: u8, ends: (IpAddr, IpAddr)) -> String {
+    let mut text = String::new();
     let whole = ip.len() >= total;
     let l4 = &ip[header_len..total.min(ip.len())];
     let sum = |protocol| {
-        let p = pseudo(address(12), address(16), protocol, total - header_len);
+        let p = pseudo(ends.0, ends.1, protocol, total - header_len);
         if !whole {
             ""
         } else if ones_complement(l4, p) == 0xffff {
@@ -161,7 +218,7 @@ fn describe_ip(ip: &[u8]) -> String {
         }
     };
     let port = |at: usize| u16::from_be_bytes([l4[at], l4[at + 1]]);
-    match ip[9] {
+    match protocol {
         6 if l4.len() >= 20 => {
             let flags: String = [(SYN, 'S'), (FIN, 'F'), (RST, 'R'), (PSH, 'P'), (ACK, 'A')]
                 .iter()
@@ -181,6 +238,14 @@ fn describe_ip(ip: &[u8]) -> String {
             );
         }
         4 => text += &format!(" IPIP {{{}}}", describe_ip(l4)),
+        41 => text += &format!(" IPV6 {{{}}}", describe_ip(l4)),
+        58 if l4.len() >= 8 => {
+            let mtu = u32::from_be_bytes(l4[4..8].try_into().unwrap());
+            text += &format!(" ICMPV6 {}/{} mtu={mtu}{}", l4[0], l4[1], sum(58));
+            if l4.len() >= 48 && l4[0] < 128 {
+                text += &format!(" quoted {}B {{{}}}", l4.len() - 8, describe_ip(&l4[8..]));
+            }
+        }
         1 if l4.len() >= 8 => {
             let ok = ones_complement(l4, 0) == 0xffff;
             text += &format!(" ICMP {}/{} mtu={}{}", l4[0], l4[1], port(6), if ok { "" } else { " BAD-SUM" });

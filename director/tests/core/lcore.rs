@@ -1,15 +1,14 @@
 //! The loop of an lcore on ports made of vectors: nothing is lost without a name.
 
 use std::cell::RefCell;
-use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use control::model::{ForwardingMethod, Protocol, Scheduler};
-use director::connection::{ConnectionTable, HashSeed};
+use director::connection::{Capacity, Tables};
 use director::id::LcoreId;
 use director::lcore::clock::Nanos;
-use director::lcore::query::{ConnectionFilter, Query, QueryBox};
+use director::lcore::query::{ConnectionFilter, Place, Query, QueryBox};
 use director::lcore::{Exception, Lcore, LcoreParts, LcorePort, QueuePair, hand_over_rings};
 use director::nexthop::Neighbour;
 use director::packet::{BytesPacket, PacketBuf};
@@ -73,7 +72,7 @@ fn bench(lcores: usize) -> Bench {
             service(Protocol::Tcp, "10.99.0.1:80", Scheduler::Rr, ForwardingMethod::Nat, 8080, &[1, 1]),
             service(Protocol::Udp, "10.99.0.1:53", Scheduler::Rr, ForwardingMethod::Dr, 53, &[1]),
         ],
-        Shape { lcores, capacity: 1000 },
+        Shape { lcores, capacity: 1000, ..Shape::default() },
     );
     bench_of(world)
 }
@@ -332,16 +331,10 @@ fn questions_are_answered_between_bursts() {
     }
     bench.turn(30);
     let ask = |cursor, room, filter| {
-        Box::new(Query::Connections {
-            cursor,
-            filter,
-            found: Vec::with_capacity(room),
-            now: director::time::Tick(0),
-            next: None,
-        })
+        Box::new(Query::Connections { cursor, filter, found: Vec::with_capacity(room), next: None })
     };
     let mut all = Vec::new();
-    let mut cursor = 0;
+    let mut cursor = Place::default();
     loop {
         bench.queries[0].ask(ask(cursor, 100, ConnectionFilter::default()));
         let mut answer = None;
@@ -350,7 +343,7 @@ fn questions_are_answered_between_bursts() {
             answer = answer.or_else(|| bench.queries[0].answer());
         }
         let Some(Query::Connections { found, next, .. }) = answer.map(|a| *a) else { panic!("no answer") };
-        all.extend(found.iter().map(|c| c.client_port));
+        all.extend(found.iter().map(|c| c.client.port()));
         match next {
             Some(next) => cursor = next,
             None => break,
@@ -360,13 +353,13 @@ fn questions_are_answered_between_bursts() {
     assert_eq!(all, (30_000..30_600).collect::<Vec<_>>());
 
     let filter = ConnectionFilter { server: Some("10.0.2.12:8080".parse().unwrap()), ..Default::default() };
-    bench.queries[0].ask(ask(0, 1000, filter));
+    bench.queries[0].ask(ask(Place::default(), 1000, filter));
     bench.turn(10);
     let Some(Query::Connections { found, next: None, .. }) = bench.queries[0].answer().map(|a| *a) else {
         panic!()
     };
     assert_eq!(found.len(), 300);
-    assert!(found.iter().all(|c| c.server_address == Ipv4Addr::new(10, 0, 2, 12)));
+    assert!(found.iter().all(|c| c.server.ip() == ip("10.0.2.12")));
 
     let nothing = director::lcore::query::CounterCopy::of(&LcoreCounters::new(0));
     bench.queries[0].ask(Box::new(Query::Counters(Box::new(nothing))));
@@ -378,10 +371,11 @@ fn questions_are_answered_between_bursts() {
 #[test]
 fn pipelines_of_a_bench_are_those_of_their_lcores() {
     // The fleet's order is the lcores' order; a mix-up would credit one lcore with another's work.
-    let world = World::shaped(Vec::new(), Shape { lcores: 3, capacity: 10 });
+    let world = World::shaped(Vec::new(), Shape { lcores: 3, capacity: 10, ..Shape::default() });
     for (n, counters) in world.fleet.lcores().iter().enumerate() {
-        let table = ConnectionTable::new(1, HashSeed::random(), false, director::time::Tick(0)).unwrap();
-        let pipeline = Pipeline::new(LcoreId(n as u8), world.fleet.clone(), table);
+        let capacity = Capacity { ipv4: 1, ipv6: 1 };
+        let tables = Tables::new(capacity, false, director::time::Tick(0)).unwrap();
+        let pipeline = Pipeline::new(LcoreId(n as u8), world.fleet.clone(), tables, Arc::default());
         assert!(Arc::ptr_eq(pipeline.counters(), counters));
     }
 }

@@ -17,7 +17,7 @@ fn world() -> World {
             service(Protocol::Udp, "10.99.0.1:53", Scheduler::Wlc, ForwardingMethod::Nat, 5353, &[1, 2]),
             service(Protocol::Udp, "10.99.0.1:54", Scheduler::Sh, ForwardingMethod::Dr, 54, &[1, 2]),
         ],
-        Shape { lcores: 2, capacity: 50 },
+        Shape { lcores: 2, capacity: 50, ..Shape::default() },
     )
 }
 
@@ -102,7 +102,7 @@ proptest! {
         world.wait(1_000_000);
         world.expire();
         for pipeline in &world.pipelines {
-            prop_assert_eq!(pipeline.table().len(), 0);
+            prop_assert_eq!(pipeline.tables().len(), 0);
         }
         for service in world.compiler.compiled() {
             for server in &service.model.servers {

@@ -68,14 +68,13 @@ fn what_is_not_ours_reaches_the_kernel_unchanged() {
     let mut arp = vec![0xff; 6];
     arp.extend([2, 0, 0, 0, 0, 0xc0, 8, 6]);
     arp.extend([0; 46]);
-    let mut ipv6 = crate::world::D0.0.to_vec();
-    ipv6.extend([2, 0, 0, 0, 0, 0xc0, 0x86, 0xdd, 0x60]);
-    ipv6.extend([0; 50]);
+    let mut tagged = Frame::tcp((CLIENT, 20016), (VIP, 80), SYN).bytes();
+    tagged[12..14].copy_from_slice(&[0x81, 0]);
     let mut icmp = Frame::tcp((CLIENT, 0), (VIP, 0), 0);
     icmp.payload = Payload::Raw { protocol: 1, data: vec![8, 0, 0xf7, 0xff, 0, 0, 0, 0] };
     let cases = [
         (arp, Reason::Group),
-        (ipv6, Reason::NotIpv4),
+        (tagged, Reason::NotIp),
         (icmp.bytes(), Reason::OtherProtocol),
         (Frame::tcp((CLIENT, 20016), (VIP, 81), SYN).bytes(), Reason::NoService),
         (Frame::udp((CLIENT, 20017), (VIP, 80), b"not TCP").bytes(), Reason::NoService),

@@ -7,7 +7,8 @@ use control::model::ForwardingMethod;
 use director::connection::{
     ConnectionTable, Direction, FlowKey, Full, Guess, HashSeed, NewConnection, State,
 };
-use director::service::{ServerId, ServiceId};
+use director::persistence::TemplateId;
+use director::service::ServerId;
 use director::time::Tick;
 use proptest::prelude::*;
 
@@ -26,7 +27,7 @@ fn new(n: u32, nat: bool, timeout: u32) -> NewConnection<Ipv4Addr> {
         key: key(n),
         server_address: Ipv4Addr::new(10, 0, 2, 11),
         server_port: 8080,
-        service: ServiceId(0),
+        template: TemplateId::NONE,
         server: ServerId(n),
         method: if nat { ForwardingMethod::Nat } else { ForwardingMethod::Dr },
         state: State::Established,

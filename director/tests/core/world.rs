@@ -9,11 +9,12 @@ use control::model::{
     ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Settings,
     Thresholds, Timeouts, Weight,
 };
-use director::connection::{ConnectionTable, HashSeed};
+use director::connection::{Address, Capacity, Connection, Tables};
 use director::id::{IfIndex, LcoreId, PortId};
-use director::nexthop::{Address, KernelView, Link, MacAddr, Neighbour, NextHops, PortLink, Route};
+use director::nexthop::{self, KernelView, Link, MacAddr, Neighbour, NextHops, PortLink, Route};
 use director::packet::{BytesPacket, PacketBuf};
-use director::pipeline::{Arrival, MAX_BURST, Pipeline, Verdict};
+use director::persistence::Templates;
+use director::pipeline::{Action, Arrival, MAX_BURST, Pipeline, Verdict};
 use director::service::{Compiler, Input, PortInfo, Services, Snapshot};
 use director::stats::{Fleet, LcoreCounters};
 use director::time::Tick;
@@ -34,21 +35,34 @@ pub fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
+/// Real server 1 is .11 or ::11, and so on.
+fn server_ip(network: &str, n: u8) -> IpAddr {
+    ip(&format!("{network}{}", 10 + n))
+}
+
 /// What the kernel of the lab's director knows.
 pub fn kernel_view() -> KernelView {
     let mut view = KernelView::default();
     for (index, name, mac) in [(10, "dir0", D0), (11, "dir1", D1)] {
         view.links.insert(IfIndex(index), Link { name: name.into(), mac: Some(mac), mtu: 1500, up: true });
     }
-    for (index, address, prefix_len) in
-        [(10, "10.0.1.254", 24), (10, "10.99.0.1", 32), (10, "10.99.0.2", 32), (11, "10.0.2.254", 24)]
-    {
-        view.addresses.push(Address { link: IfIndex(index), ip: ip(address), prefix_len });
+    for (index, address, prefix_len) in [
+        (10, "10.0.1.254", 24),
+        (10, "10.99.0.1", 32),
+        (10, "10.99.0.2", 32),
+        (11, "10.0.2.254", 24),
+        (10, "2001:db8:1::fe", 64),
+        (10, "2001:db8:99::1", 128),
+        (11, "2001:db8:2::fe", 64),
+    ] {
+        view.addresses.push(nexthop::Address { link: IfIndex(index), ip: ip(address), prefix_len });
     }
-    for (index, network) in [(10, "10.0.1.0"), (11, "10.0.2.0")] {
+    for (index, network, prefix_len) in
+        [(10, "10.0.1.0", 24), (11, "10.0.2.0", 24), (10, "2001:db8:1::", 64), (11, "2001:db8:2::", 64)]
+    {
         view.routes.push(Route {
             network: ip(network),
-            prefix_len: 24,
+            prefix_len,
             link: IfIndex(index),
             gateway: None,
             source: None,
@@ -56,15 +70,19 @@ pub fn kernel_view() -> KernelView {
             mtu: None,
         });
     }
-    view.neighbours.insert(Neighbour { link: IfIndex(10), ip: ip("10.0.1.1") }, C0);
+    for client in ["10.0.1.1", "2001:db8:1::1"] {
+        view.neighbours.insert(Neighbour { link: IfIndex(10), ip: ip(client) }, C0);
+    }
     for n in 1..=9 {
-        let neighbour = Neighbour { link: IfIndex(11), ip: ip(&format!("10.0.2.{}", 10 + n)) };
-        view.neighbours.insert(neighbour, server_mac(n));
+        for network in ["10.0.2.", "2001:db8:2::"] {
+            let neighbour = Neighbour { link: IfIndex(11), ip: server_ip(network, n) };
+            view.neighbours.insert(neighbour, server_mac(n));
+        }
     }
     view
 }
 
-/// A service at `address` with real servers `10.0.2.11`, `.12`, ... of these weights.
+/// A service at `address` with real servers `10.0.2.11`, `.12`, ... or `2001:db8:2::11`, `::12`, ... of these weights.
 pub fn service(
     protocol: Protocol,
     address: &str,
@@ -73,20 +91,32 @@ pub fn service(
     server_port: u16,
     weights: &[u16],
 ) -> Service {
-    let server = |(i, weight): (usize, &u16)| RealServer {
-        address: SocketAddr::new(ip(&format!("10.0.2.{}", 11 + i)), server_port),
-        method,
-        weight: Weight(*weight),
-        thresholds: Thresholds::default(),
-    };
+    let address: SocketAddr = address.parse().unwrap();
+    let network = if address.is_ipv4() { V4_SERVERS } else { V6_SERVERS };
     Service {
-        key: ServiceKey { protocol, address: address.parse().unwrap() },
+        key: ServiceKey { protocol, address },
         scheduler,
         flags: SchedulerFlags::default(),
         persistence: None,
         one_packet: false,
-        servers: weights.iter().enumerate().map(server).collect(),
+        servers: servers(network, server_port, method, weights),
     }
+}
+
+/// The network of real servers with IPv4 addresses.
+pub const V4_SERVERS: &str = "10.0.2.";
+/// The network of real servers with IPv6 addresses.
+pub const V6_SERVERS: &str = "2001:db8:2::";
+
+/// Real servers 1, 2, ... of a network, with these weights.
+pub fn servers(network: &str, port: u16, method: ForwardingMethod, weights: &[u16]) -> Vec<RealServer> {
+    let server = |(i, weight): (usize, &u16)| RealServer {
+        address: SocketAddr::new(server_ip(network, i as u8 + 1), port),
+        method,
+        weight: Weight(*weight),
+        thresholds: Thresholds::default(),
+    };
+    weights.iter().enumerate().map(server).collect()
 }
 
 /// Options of a [`World`].
@@ -94,11 +124,12 @@ pub fn service(
 pub struct Shape {
     pub lcores: usize,
     pub capacity: u32,
+    pub templates: usize,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Shape { lcores: 1, capacity: 10_000 }
+        Shape { lcores: 1, capacity: 10_000, templates: 1000 }
     }
 }
 
@@ -107,10 +138,11 @@ pub struct World {
     pub services: BTreeMap<ServiceKey, Arc<Service>>,
     pub view: KernelView,
     pub timeouts: Timeouts,
-    pub settings: Settings,
     pub compiler: Compiler,
     pub fleet: Fleet,
     pub pipelines: Vec<Pipeline>,
+    pub templates: Arc<Templates>,
+    pub settings: Settings,
     pub snapshot: Snapshot,
     pub now: Tick,
 }
@@ -130,22 +162,25 @@ impl World {
     pub fn shaped(services: Vec<Service>, shape: Shape) -> World {
         let lcores = (0..shape.lcores).map(|_| Arc::new(LcoreCounters::new(1024))).collect();
         let fleet = Fleet::new(lcores);
+        let templates = Arc::new(Templates::new(shape.templates));
         // Near the end, so that every test also runs over the wrap of the clock's 49 days.
         let now = Tick(u32::MAX - 30_000);
         let pipelines = (0..shape.lcores)
             .map(|n| {
-                let table = ConnectionTable::new(shape.capacity, HashSeed::random(), false, now).unwrap();
-                Pipeline::new(LcoreId(n as u8), fleet.clone(), table)
+                let capacity = Capacity { ipv4: shape.capacity, ipv6: shape.capacity };
+                let tables = Tables::new(capacity, false, now).unwrap();
+                Pipeline::new(LcoreId(n as u8), fleet.clone(), tables, templates.clone())
             })
             .collect();
         let mut world = World {
             services: services.into_iter().map(|s| (s.key, Arc::new(s))).collect(),
             view: kernel_view(),
             timeouts: Timeouts::default(),
-            settings: Settings::default(),
             compiler: Compiler::new(64, 1024, fleet.clone()),
             fleet,
             pipelines,
+            templates,
+            settings: Settings::default(),
             snapshot: Compiler::empty_snapshot(1),
             now,
         };
@@ -199,21 +234,31 @@ impl World {
         }
     }
 
-    /// State, real server and seconds left of each connection, sorted.
+    /// Lets frames of one lcore arrive at one moment, and hands them over to whom they belong.
+    pub fn send_spread(&mut self, lcore: usize, port: PortId, frame: &[u8]) -> Outcome {
+        let outcome = self.send_to_lcore(lcore, Arrival::Port(port), frame);
+        match outcome.verdict.action {
+            Action::HandOver(owner) => self.send_to_lcore(owner.0.into(), Arrival::Ring, frame),
+            _ => outcome,
+        }
+    }
+
+    /// State, client, virtual address and real server of each connection, sorted.
     pub fn connections(&self) -> Vec<String> {
+        fn row<A: Address>(c: &Connection<A>) -> String {
+            let end = |ip: A, port| SocketAddr::new(ip.into(), port).to_string();
+            let client = end(c.client, c.client_port);
+            let service = end(c.virtual_address, c.virtual_port);
+            format!("{} {client} {service} {}", c.state.name(), end(c.server_address, c.server_port))
+        }
         let mut list = Vec::new();
         for pipeline in &self.pipelines {
-            pipeline.table().walk(0, u32::MAX, self.now, |c| {
-                list.push(format!(
-                    "{} {}:{} {}:{} {}:{}",
-                    c.state.name(),
-                    c.client,
-                    c.client_port,
-                    c.virtual_address,
-                    c.virtual_port,
-                    c.server_address,
-                    c.server_port
-                ));
+            pipeline.tables().ipv4().walk(0, u32::MAX, self.now, |c| {
+                list.push(row(c));
+                true
+            });
+            pipeline.tables().ipv6().walk(0, u32::MAX, self.now, |c| {
+                list.push(row(c));
                 true
             });
         }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use super::flows::{FRAME, Templates};
+use super::flows::Templates;
 use crate::error::{Context as _, Result};
 
 const MAGIC: u32 = 0xa1b2_c3d4;
@@ -26,11 +26,11 @@ pub fn write(path: &Path, templates: &Templates, connections: impl Iterator<Item
     for word in [0, 0, LONGEST, ETHERNET] {
         put(&word.to_ne_bytes())?;
     }
-    let mut frame = [0; FRAME];
+    let mut frame = vec![0; templates.frame_len()];
     for n in connections {
         templates.stamp(n, &mut frame);
         // Seconds, microseconds, bytes here, bytes on the wire.
-        for word in [0, 0, FRAME as u32, FRAME as u32] {
+        for word in [0, 0, frame.len() as u32, frame.len() as u32] {
             put(&word.to_ne_bytes())?;
         }
         put(&frame)?;

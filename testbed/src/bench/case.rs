@@ -47,6 +47,36 @@ pub enum Traffic {
     Udp,
     /// Segments without data of established connections.
     Tcp,
+    /// As [`Traffic::Udp`], over IPv6.
+    Udp6,
+    /// As [`Traffic::Tcp`], over IPv6.
+    Tcp6,
+}
+
+/// The version of IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Traffic {
+    /// Which version of IP the packets are.
+    #[must_use]
+    pub fn family(self) -> Family {
+        match self {
+            Traffic::Udp | Traffic::Tcp => Family::V4,
+            Traffic::Udp6 | Traffic::Tcp6 => Family::V6,
+        }
+    }
+
+    /// Whether the packets are TCP segments.
+    #[must_use]
+    pub fn is_tcp(self) -> bool {
+        matches!(self, Traffic::Tcp | Traffic::Tcp6)
+    }
 }
 
 /// One thing to measure.
@@ -62,6 +92,17 @@ pub struct Case {
     pub lcores: u8,
 }
 
+impl fmt::Display for Traffic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Traffic::Udp => "udp",
+            Traffic::Tcp => "tcp",
+            Traffic::Udp6 => "udp6",
+            Traffic::Tcp6 => "tcp6",
+        })
+    }
+}
+
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let method = match self.method {
@@ -70,10 +111,7 @@ impl fmt::Display for Case {
             Method::NatRequest => "nat-request",
             Method::NatReply => "nat-reply",
         };
-        let traffic = match self.traffic {
-            Traffic::Udp => "udp",
-            Traffic::Tcp => "tcp",
-        };
+        let traffic = self.traffic;
         write!(f, "{method}.{traffic}.{}.lcores-{}", short(self.connections), self.lcores)
     }
 }

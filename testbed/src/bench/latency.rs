@@ -11,7 +11,7 @@ use director::lcore::QueuePair;
 use director::packet::PacketBuf as _;
 use director::stats::LatencyCounters;
 
-use super::flows::{FRAME, Order, Templates};
+use super::flows::{Order, Templates};
 use super::source::{Fed, Supply};
 
 /// Where in the frame the moment stands at which it was due: in the payload of UDP.
@@ -99,7 +99,11 @@ impl Generator {
                 continue;
             }
             while burst.len() < TOGETHER {
-                let (Some(mut mbuf), Some(n)) = (self.pool.alloc(FRAME), self.order.next()) else { break };
+                let (Some(mut mbuf), Some(n)) =
+                    (self.pool.alloc(self.templates.frame_len()), self.order.next())
+                else {
+                    break;
+                };
                 self.templates.stamp(n, mbuf.bytes_mut());
                 mbuf.bytes_mut()[DUE_AT..DUE_AT + 8].copy_from_slice(&(due as u64).to_ne_bytes());
                 burst.push(mbuf);

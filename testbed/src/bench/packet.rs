@@ -2,7 +2,7 @@
 
 use director::packet::PacketBuf;
 
-use super::flows::{FRAME, Templates};
+use super::flows::{MAX_FRAME, Templates};
 
 /// Room in front, as much as DPDK's mbufs have, in bytes.
 const HEADROOM: usize = 128;
@@ -10,7 +10,7 @@ const HEADROOM: usize = 128;
 /// A frame in a buffer of its own.
 #[derive(Clone, Debug)]
 pub struct FixedPacket {
-    buffer: [u8; HEADROOM + FRAME],
+    buffer: [u8; HEADROOM + MAX_FRAME],
     start: usize,
     end: usize,
 }
@@ -18,14 +18,14 @@ pub struct FixedPacket {
 impl FixedPacket {
     /// One that holds nothing of use.
     pub const NEW: FixedPacket =
-        FixedPacket { buffer: [0; HEADROOM + FRAME], start: HEADROOM, end: HEADROOM + FRAME };
+        FixedPacket { buffer: [0; HEADROOM + MAX_FRAME], start: HEADROOM, end: HEADROOM + MAX_FRAME };
 
     /// Makes it the frame of connection `n`.
     #[inline]
     pub fn stamp(&mut self, templates: &Templates, n: u32) {
         self.start = HEADROOM;
-        self.end = HEADROOM + FRAME;
-        templates.stamp(n, &mut self.buffer[HEADROOM..]);
+        self.end = HEADROOM + templates.frame_len();
+        templates.stamp(n, &mut self.buffer[HEADROOM..self.end]);
     }
 }
 

@@ -79,8 +79,12 @@ impl Plan {
     #[must_use]
     pub fn full() -> Plan {
         Plan {
-            groups: [groups(&BOTH, &[1, 10_000, 1_000_000], 1), groups(&BOTH, &[10_000, 1_000_000], 2)]
-                .concat(),
+            groups: [
+                groups(&BOTH, &[1, 10_000, 1_000_000], 1),
+                groups(&[Traffic::Udp6, Traffic::Tcp6], &[10_000], 1),
+                groups(&BOTH, &[10_000, 1_000_000], 2),
+            ]
+            .concat(),
             stamped: BOTH
                 .into_iter()
                 .flat_map(|traffic| [(traffic, 1_000_000), (traffic, 10_000_000)])
@@ -101,8 +105,12 @@ impl Plan {
     #[must_use]
     pub fn quick() -> Plan {
         Plan {
-            groups: [groups(&BOTH, &[1, 10_000, 1_000_000], 1), groups(&[Traffic::Udp], &[1_000_000], 2)]
-                .concat(),
+            groups: [
+                groups(&BOTH, &[1, 10_000, 1_000_000], 1),
+                groups(&[Traffic::Udp6], &[10_000], 1),
+                groups(&[Traffic::Udp], &[1_000_000], 2),
+            ]
+            .concat(),
             stamped: vec![(Traffic::Udp, 1_000_000), (Traffic::Udp, 10_000_000)],
             rounds: 3,
             stamped_rounds: 1,
@@ -118,7 +126,12 @@ impl Plan {
     #[must_use]
     pub fn smoke() -> Plan {
         Plan {
-            groups: [groups(&BOTH, &[1, 1000], 1), groups(&[Traffic::Udp], &[1000], 2)].concat(),
+            groups: [
+                groups(&BOTH, &[1, 1000], 1),
+                groups(&[Traffic::Udp6, Traffic::Tcp6], &[1000], 1),
+                groups(&[Traffic::Udp], &[1000], 2),
+            ]
+            .concat(),
             stamped: vec![(Traffic::Tcp, 1000)],
             rounds: 1,
             stamped_rounds: 1,

@@ -104,10 +104,7 @@ fn memory_mb(plan: &Plan) -> u64 {
 }
 
 fn capture_name(group: &Group) -> String {
-    let traffic = match group.traffic {
-        Traffic::Udp => "udp",
-        Traffic::Tcp => "tcp",
-    };
+    let traffic = group.traffic;
     format!("{traffic}.{}.lcores-{}", short(group.connections), group.lcores)
 }
 

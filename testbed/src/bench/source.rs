@@ -4,7 +4,7 @@ use director::dpdk::{BURST, Mbuf, MbufPool, PortQueues};
 use director::lcore::QueuePair;
 use director::packet::PacketBuf as _;
 
-use super::flows::{FRAME, Order, Templates};
+use super::flows::{Order, Templates};
 
 /// Which connections the packets belong to.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ impl QueuePair for Stamped {
     fn receive(&mut self, into: &mut Vec<Mbuf>) -> u16 {
         for _ in 0..BURST.min(into.capacity() - into.len()) {
             let Some(n) = Self::next(&mut self.supply) else { break };
-            let Some(mut mbuf) = self.pool.alloc(FRAME) else { break };
+            let Some(mut mbuf) = self.pool.alloc(self.templates.frame_len()) else { break };
             self.templates.stamp(n, mbuf.bytes_mut());
             into.push(mbuf);
         }

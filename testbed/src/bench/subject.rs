@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use control::model::Scheduler;
-use director::connection::{ConnectionTable, HashSeed};
+use director::connection::{Capacity, Tables};
 use director::id::{LcoreId, PortId};
 use director::packet::BytesPacket;
 use director::pipeline::{Arrival, MAX_BURST, Pipeline, Verdict, owner};
@@ -11,8 +11,8 @@ use director::service::{Publisher, Reader};
 use director::stats::{Fleet, LcoreCounters};
 use director::time::Tick;
 
-use super::case::{Case, Direction, Method, Traffic};
-use super::flows::{self, FRAME, Target, Templates};
+use super::case::{Case, Direction, Family, Method, Traffic};
+use super::flows::{self, MAX_FRAME, Target, Templates};
 use super::world::World;
 use crate::ensure;
 use crate::error::{Context as _, Result};
@@ -52,7 +52,7 @@ impl Subject {
     pub fn new(case: &Case, capacity: u32, hugepages: bool) -> Result<Subject> {
         let fleet = fleet(case.lcores, World::numbers(0, 0));
         let world = World::new(case.method, case.traffic, Scheduler::Rr, fleet.clone());
-        Subject::of(world, fleet, case.lcores, capacity, hugepages)
+        Subject::of(world, fleet, case, capacity, hugepages)
     }
 
     /// One with many services that nobody asks for beside those of the benchmark.
@@ -62,17 +62,22 @@ impl Subject {
     pub fn crowded(case: &Case, services: u32, servers: u32, hugepages: bool) -> Result<Subject> {
         let fleet = fleet(case.lcores, World::numbers(services, servers));
         let world = World::crowded(case.traffic, services, servers, fleet.clone());
-        Subject::of(world, fleet, case.lcores, case.connections, hugepages)
+        Subject::of(world, fleet, case, case.connections, hugepages)
     }
 
-    fn of(mut world: World, fleet: Fleet, lcores: u8, capacity: u32, hugepages: bool) -> Result<Subject> {
+    fn of(mut world: World, fleet: Fleet, case: &Case, capacity: u32, hugepages: bool) -> Result<Subject> {
+        let (lcores, family) = (case.lcores, case.traffic.family());
         let snapshot = world.compile(0)?;
         let (publisher, readers) = Publisher::new(usize::from(lcores), snapshot);
         let pipelines: Result<Vec<_>> = (0..lcores)
             .map(|n| {
-                let table = ConnectionTable::new(capacity, HashSeed::random(), hugepages, Tick(0))
-                    .context(|| format!("no memory for {capacity} connections"))?;
-                Ok(Pipeline::new(LcoreId(n), fleet.clone(), table))
+                let capacity = match family {
+                    Family::V4 => Capacity { ipv4: capacity, ipv6: 1 },
+                    Family::V6 => Capacity { ipv4: 1, ipv6: capacity },
+                };
+                let tables = Tables::new(capacity, hugepages, Tick(0))
+                    .context(|| format!("no memory for {capacity:?} connections"))?;
+                Ok(Pipeline::new(LcoreId(n), fleet.clone(), tables, Arc::default()))
             })
             .collect();
         Ok(Subject { world, fleet, pipelines: pipelines?, publisher, readers })
@@ -107,7 +112,7 @@ impl Subject {
             if is_nat {
                 filler.push(first + n, &answer, tick);
             }
-            if case.traffic == Traffic::Tcp {
+            if case.traffic.is_tcp() {
                 filler.push(first + n, &going_on, tick);
             }
         }
@@ -130,7 +135,7 @@ impl Subject {
     /// Connections in all tables.
     #[must_use]
     pub fn opened(&self) -> usize {
-        self.pipelines.iter().map(|pipeline| pipeline.table().len()).sum()
+        self.pipelines.iter().map(|pipeline| pipeline.tables().len()).sum()
     }
 }
 
@@ -152,12 +157,13 @@ impl<'a> Filler<'a> {
     }
 
     fn push(&mut self, n: u32, templates: &Templates, now: Tick) {
-        let (client, port) = flows::client(n);
-        let owner = usize::from(owner::owner(client.into(), port, self.bursts.len() as u8).0);
-        let mut frame = [0; FRAME];
-        templates.stamp(n, &mut frame);
+        let (client, port) = templates.client(n);
+        let owner = usize::from(owner::owner(client, port, self.bursts.len() as u8).0);
+        let mut frame = [0; MAX_FRAME];
+        let frame = &mut frame[..templates.frame_len()];
+        templates.stamp(n, frame);
         self.now = now;
-        self.bursts[owner].push(BytesPacket::new(&frame));
+        self.bursts[owner].push(BytesPacket::new(frame));
         if self.bursts[owner].len() == MAX_BURST {
             self.process(owner);
         }
@@ -194,5 +200,5 @@ pub fn bytes_per_connection(method: Method, hugepages: bool) -> Result<f64> {
     let case = Case { method, traffic: Traffic::Udp, connections: CONNECTIONS, lcores: 1 };
     let mut subject = Subject::new(&case, CONNECTIONS, hugepages)?;
     subject.fill(&case, 0, CONNECTIONS, Tick(0), 0, Handshake::Whole)?;
-    Ok(subject.pipelines[0].table().mapped_bytes() as f64 / f64::from(CONNECTIONS))
+    Ok(subject.pipelines[0].tables().ipv4().mapped_bytes() as f64 / f64::from(CONNECTIONS))
 }

@@ -179,7 +179,7 @@ impl<Q: Fed> Worker<Q> {
     }
 
     fn expire(&mut self, case: &Case, per_second: u32, span: Span) -> Result<Outcome> {
-        crate::ensure!(case.traffic == Traffic::Tcp, "only TCP has connections that are half open");
+        crate::ensure!(case.traffic.is_tcp(), "only TCP has connections that are half open");
         let over = (span.warm_up_ms + span.run_ms) as u32;
         let old = (u64::from(per_second) * u64::from(over) / 1000) as u32;
         let mut subject = Subject::new(case, case.connections + old, self.hugepages)?;

@@ -37,10 +37,10 @@ impl World {
     #[must_use]
     pub fn new(method: Method, traffic: Traffic, scheduler: Scheduler, fleet: Fleet) -> World {
         let each = (0..flows::SERVICES).map(|n| {
-            let server = real_server(method, flows::server_address(n));
+            let server = real_server(method, traffic, flows::server_address(n));
             service(traffic, flows::virtual_address(n), Scheduler::Wlc, vec![server])
         });
-        let pool = (0..flows::POOL).map(|n| real_server(method, flows::pool_address(n))).collect();
+        let pool = (0..flows::POOL).map(|n| real_server(method, traffic, flows::pool_address(n))).collect();
         let pool = service(traffic, flows::virtual_address(flows::SERVICES), scheduler, pool);
         World::of(each.chain([pool]), fleet)
     }
@@ -53,7 +53,7 @@ impl World {
             let vip = Ipv4Addr::from(u32::from(Ipv4Addr::new(203, 0, 0, 0)) + n);
             let first = u32::from(Ipv4Addr::new(198, 19, 8, 0));
             let servers = (0..servers)
-                .map(|k| real_server(Method::Dr, Ipv4Addr::from(first + (n * 7 + k) % 50_000)))
+                .map(|k| real_server(Method::Dr, traffic, Ipv4Addr::from(first + (n * 7 + k) % 50_000)))
                 .collect();
             service(traffic, vip, Scheduler::Wlc, servers)
         });
@@ -115,23 +115,27 @@ impl World {
 }
 
 fn service(traffic: Traffic, vip: Ipv4Addr, scheduler: Scheduler, servers: Vec<RealServer>) -> Service {
-    let protocol = match traffic {
-        Traffic::Udp => Protocol::Udp,
-        Traffic::Tcp => Protocol::Tcp,
-    };
-    let address = SocketAddr::from((vip, flows::VIRTUAL_PORT));
-    let (key, flags) = (ServiceKey { protocol, address }, SchedulerFlags::default());
-    Service { key, scheduler, flags, persistence: None, one_packet: false, servers }
+    let protocol = if traffic.is_tcp() { Protocol::Tcp } else { Protocol::Udp };
+    let address = SocketAddr::from((flows::in_family(traffic, vip), flows::VIRTUAL_PORT));
+    Service {
+        key: ServiceKey { protocol, address },
+        scheduler,
+        flags: SchedulerFlags::default(),
+        persistence: None,
+        one_packet: false,
+        servers,
+    }
 }
 
-fn real_server(method: Method, address: Ipv4Addr) -> RealServer {
+fn real_server(method: Method, traffic: Traffic, address: Ipv4Addr) -> RealServer {
+    let address = flows::in_family(traffic, address);
     let (method, port) = match method {
         Method::Dr => (ForwardingMethod::Dr, flows::VIRTUAL_PORT),
         Method::Tun => (ForwardingMethod::Tunnel, flows::VIRTUAL_PORT),
         Method::NatRequest | Method::NatReply => (ForwardingMethod::Nat, flows::NAT_PORT),
     };
-    let thresholds = Thresholds::default();
-    RealServer { address: (address, port).into(), method, weight: Weight(1), thresholds }
+    let address = SocketAddr::new(address, port);
+    RealServer { address, method, weight: Weight(1), thresholds: Thresholds::default() }
 }
 
 /// One interface, real servers on its link, and a router to everybody else.
@@ -139,25 +143,34 @@ fn kernel_view(services: &BTreeMap<ServiceKey, Arc<Service>>) -> KernelView {
     let mut view = KernelView::default();
     let mac = Some(MacAddr(flows::DIRECTOR_MAC));
     view.links.insert(LINK, Link { name: "dir0".to_owned(), mac, mtu: 1500, up: true });
-    view.addresses.push(Address { link: LINK, ip: Ipv4Addr::new(198, 18, 255, 1).into(), prefix_len: 15 });
-    let route = |network, prefix_len, gateway| Route {
-        network: IpAddr::V4(network),
-        prefix_len,
-        link: LINK,
-        gateway,
-        source: None,
-        metric: 0,
-        mtu: None,
-    };
-    view.routes.push(route(Ipv4Addr::UNSPECIFIED, 0, Some(flows::ROUTER.into())));
-    view.routes.push(route(Ipv4Addr::new(198, 18, 0, 0), 15, None));
+    for (traffic, more) in [(Traffic::Udp, 0), (Traffic::Udp6, 96)] {
+        let of = |address| flows::in_family(traffic, address);
+        let route = |network, prefix_len, gateway| Route {
+            network: of(network),
+            prefix_len,
+            link: LINK,
+            gateway,
+            source: None,
+            metric: 0,
+            mtu: None,
+        };
+        let own = of(Ipv4Addr::new(198, 18, 255, 1));
+        view.addresses.push(Address { link: LINK, ip: own, prefix_len: 15 + more });
+        view.routes.push(route(Ipv4Addr::UNSPECIFIED, more, Some(of(flows::ROUTER))));
+        view.routes.push(route(Ipv4Addr::new(198, 18, 0, 0), 15 + more, None));
+    }
     let servers = services.values().flat_map(|s| s.servers.iter().map(|server| server.address.ip()));
     for ip in servers {
-        let IpAddr::V4(v4) = ip else { continue };
-        let [_, a, b, c] = v4.octets();
+        let low = match ip {
+            IpAddr::V4(v4) => u32::from(v4),
+            IpAddr::V6(v6) => u128::from(v6) as u32,
+        };
+        let [_, a, b, c] = low.to_be_bytes();
         view.neighbours.insert(Neighbour { link: LINK, ip }, MacAddr([0x02, 0, 1, a, b, c]));
     }
-    let router = Neighbour { link: LINK, ip: flows::ROUTER.into() };
-    view.neighbours.insert(router, MacAddr(flows::ROUTER_MAC));
+    for traffic in [Traffic::Udp, Traffic::Udp6] {
+        let router = Neighbour { link: LINK, ip: flows::in_family(traffic, flows::ROUTER) };
+        view.neighbours.insert(router, MacAddr(flows::ROUTER_MAC));
+    }
     view
 }

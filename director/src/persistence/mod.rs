@@ -1,0 +1,10 @@
+//! Persistence templates: which real server a client's connections go to, whatever lcore they live on.
+//!
+//! Shared by all lcores and touched only when a connection is created, is established or ends, never for each packet.
+
+mod shard;
+mod template;
+mod templates;
+
+pub use template::{Template, TemplateKey};
+pub use templates::{Full, TemplateId, Templates};

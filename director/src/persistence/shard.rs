@@ -1,0 +1,123 @@
+//! A part of the templates, behind a lock of its own.
+
+use std::collections::HashMap;
+
+use super::template::{Template, TemplateKey};
+use crate::service::ServerId;
+use crate::time::Tick;
+
+/// Slots that are looked at for templates that are over, each time one is added.
+const SWEEP: usize = 4;
+
+/// Templates in slots, so that connections can name theirs by number.
+#[derive(Debug, Default)]
+pub(super) struct Shard {
+    slots: Vec<Slot>,
+    by_key: HashMap<TemplateKey, u32>,
+    free: Vec<u32>,
+    /// Where sweeping goes on.
+    cursor: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    template: Template,
+    /// Found by its key; a template that was replaced waits only for its connections to end.
+    listed: bool,
+    taken: bool,
+}
+
+impl Shard {
+    /// With memory for so many templates.
+    pub(super) fn with_capacity(templates: usize) -> Shard {
+        Shard {
+            slots: Vec::with_capacity(templates),
+            by_key: HashMap::with_capacity(templates),
+            free: Vec::with_capacity(templates),
+            cursor: 0,
+        }
+    }
+
+    /// Slots that hold something.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// The template of this name, unless it is over or `usable` does not like its real server: then it is not found
+    /// any more.
+    pub(super) fn find(
+        &mut self,
+        key: &TemplateKey,
+        now: Tick,
+        usable: impl FnOnce(ServerId) -> bool,
+    ) -> Option<u32> {
+        let at = *self.by_key.get(key)?;
+        let slot = &mut self.slots[at as usize];
+        if !slot.template.is_over(now) && usable(slot.template.server) {
+            return Some(at);
+        }
+        slot.listed = false;
+        self.by_key.remove(key);
+        self.tidy(at);
+        None
+    }
+
+    /// Adds a template under a name that no other one has.
+    pub(super) fn insert(&mut self, template: Template) -> u32 {
+        let slot = Slot { template, listed: true, taken: true };
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.slots[at as usize] = slot;
+                at
+            }
+            None => {
+                self.slots.push(slot);
+                self.slots.len() as u32 - 1
+            }
+        };
+        self.by_key.insert(template.key, at);
+        at
+    }
+
+    pub(super) fn template_mut(&mut self, at: u32) -> Option<&mut Template> {
+        self.slots.get_mut(at as usize).filter(|slot| slot.taken).map(|slot| &mut slot.template)
+    }
+
+    /// Frees a slot that nobody finds and no connection names.
+    pub(super) fn tidy(&mut self, at: u32) {
+        let slot = &mut self.slots[at as usize];
+        if slot.taken && !slot.listed && slot.template.controlled() == 0 {
+            slot.taken = false;
+            self.free.push(at);
+        }
+    }
+
+    /// Frees some templates that are over.
+    pub(super) fn sweep(&mut self, now: Tick) {
+        for _ in 0..SWEEP.min(self.slots.len()) {
+            self.cursor = (self.cursor + 1) % self.slots.len();
+            self.end_if_over(self.cursor as u32, now);
+        }
+    }
+
+    /// Frees all templates that are over.
+    pub(super) fn sweep_all(&mut self, now: Tick) {
+        for at in 0..self.slots.len() as u32 {
+            self.end_if_over(at, now);
+        }
+    }
+
+    fn end_if_over(&mut self, at: u32, now: Tick) {
+        let slot = &mut self.slots[at as usize];
+        if slot.taken && slot.listed && slot.template.is_over(now) {
+            slot.listed = false;
+            self.by_key.remove(&slot.template.key);
+            self.tidy(at);
+        }
+    }
+
+    /// Those that are found by their names.
+    pub(super) fn listed(&self) -> impl Iterator<Item = &Template> {
+        self.slots.iter().filter(|slot| slot.taken && slot.listed).map(|slot| &slot.template)
+    }
+}

@@ -1,0 +1,263 @@
+//! All templates.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::shard::Shard;
+use super::template::{Template, TemplateKey};
+use crate::service::ServerId;
+use crate::time::Tick;
+
+/// Locks: enough that two lcores seldom want the same one.
+const SHARDS: u32 = 64;
+
+/// There is no room for one more template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// A template, as a connection names it. Stays valid until the connection has released it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TemplateId(u32);
+
+impl TemplateId {
+    /// No template.
+    pub const NONE: TemplateId = TemplateId(u32::MAX);
+
+    fn new(shard: u32, slot: u32) -> TemplateId {
+        TemplateId(slot * SHARDS + shard)
+    }
+
+    /// There is one.
+    #[inline]
+    pub fn is_some(self) -> bool {
+        self != TemplateId::NONE
+    }
+}
+
+/// Every persistence template, shared by all lcores.
+#[derive(Debug)]
+pub struct Templates {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+    capacity: usize,
+    /// How many there are, perhaps one or two off while lcores add some.
+    len: AtomicUsize,
+}
+
+impl Default for Templates {
+    fn default() -> Self {
+        Templates::new(Templates::DEFAULT_CAPACITY)
+    }
+}
+
+impl Templates {
+    /// Room where nothing else is said.
+    pub const DEFAULT_CAPACITY: usize = 65_536;
+
+    /// Room for so many.
+    pub fn new(capacity: usize) -> Templates {
+        // Names spread unevenly; a shard that got twice its share would have to ask for more memory.
+        let each = capacity.div_ceil(SHARDS as usize) * 2;
+        Templates {
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::with_capacity(each))).collect(),
+            hasher: RandomState::new(),
+            capacity,
+            len: AtomicUsize::new(0),
+        }
+    }
+
+    /// The template of this name with one connection more, and its real server. `usable` is asked about that.
+    pub fn join(
+        &self,
+        key: &TemplateKey,
+        now: Tick,
+        usable: impl FnOnce(ServerId) -> bool,
+    ) -> Option<(TemplateId, ServerId)> {
+        let shard = self.shard_of(key);
+        self.with(shard, |templates| {
+            let at = templates.find(key, now, usable)?;
+            join(templates, shard, at, now)
+        })
+    }
+
+    /// Adds a template with one connection, unless another lcore was faster: then its template gets the connection.
+    /// `timeout` is in milliseconds.
+    ///
+    /// # Errors
+    /// [`Full`], and nothing changed.
+    pub fn create(
+        &self,
+        key: TemplateKey,
+        server: ServerId,
+        timeout: u32,
+        now: Tick,
+        usable: impl FnOnce(ServerId) -> bool,
+    ) -> Result<(TemplateId, ServerId), Full> {
+        let shard = self.shard_of(&key);
+        self.with(shard, |templates| {
+            templates.sweep(now);
+            let at = match templates.find(&key, now, usable) {
+                Some(at) => at,
+                None if self.len.load(Ordering::Relaxed) >= self.capacity => {
+                    templates.sweep_all(now);
+                    return Err(Full);
+                }
+                None => templates.insert(Template::new(key, server, timeout, now)),
+            };
+            join(templates, shard, at, now).ok_or(Full)
+        })
+    }
+
+    /// A connection has ended, at this moment.
+    pub fn release(&self, id: TemplateId, ended: Tick) {
+        self.change(id, |templates, at| {
+            if let Some(template) = templates.template_mut(at) {
+                template.release(ended);
+            }
+            templates.tidy(at);
+        });
+    }
+
+    /// A connection is established.
+    pub fn assure(&self, id: TemplateId) {
+        self.change(id, |templates, at| {
+            if let Some(template) = templates.template_mut(at) {
+                template.assured = true;
+            }
+        });
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// There is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All templates, in no order. For the control thread: each lock is held only while its part is copied.
+    pub fn list(&self, now: Tick) -> Vec<Template> {
+        let mut all = Vec::new();
+        for shard in 0..SHARDS {
+            self.with(shard, |templates| {
+                templates.sweep_all(now);
+                all.extend(templates.listed().copied());
+            });
+        }
+        all
+    }
+
+    fn change(&self, id: TemplateId, change: impl FnOnce(&mut Shard, u32)) {
+        if id.is_some() {
+            self.with(id.0 % SHARDS, |templates| change(templates, id.0 / SHARDS));
+        }
+    }
+
+    fn shard_of(&self, key: &TemplateKey) -> u32 {
+        (self.hasher.hash_one(key) >> 32) as u32 % SHARDS
+    }
+
+    /// Works on a shard, and counts what it holds more or less afterwards.
+    fn with<R>(&self, shard: u32, work: impl FnOnce(&mut Shard) -> R) -> R {
+        let mut templates = self.lock(shard);
+        let before = templates.len();
+        let result = work(&mut templates);
+        let after = templates.len();
+        self.len.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+        result
+    }
+
+    fn lock(&self, shard: u32) -> MutexGuard<'_, Shard> {
+        self.shards[shard as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn join(templates: &mut Shard, shard: u32, at: u32, now: Tick) -> Option<(TemplateId, ServerId)> {
+    let template = templates.template_mut(at)?;
+    template.add(now);
+    Some((TemplateId::new(shard, at), template.server))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    fn key(n: u32) -> TemplateKey {
+        TemplateKey {
+            client: Ipv4Addr::from(n).into(),
+            virtual_address: Ipv4Addr::LOCALHOST.into(),
+            virtual_port: 80,
+            protocol: 6,
+        }
+    }
+
+    const ANY: fn(ServerId) -> bool = |_| true;
+
+    #[test]
+    fn whoever_comes_second_joins_the_first() {
+        let templates = Templates::new(10);
+        let now = Tick(0);
+        assert_eq!(templates.join(&key(1), now, ANY), None);
+        let (first, server) = templates.create(key(1), ServerId(7), 1000, now, ANY).unwrap();
+        assert_eq!(server, ServerId(7));
+        assert_eq!(templates.create(key(1), ServerId(8), 1000, now, ANY), Ok((first, ServerId(7))));
+        assert_eq!(templates.join(&key(1), now, ANY), Some((first, ServerId(7))));
+        assert_eq!(templates.list(now)[0].controlled(), 3);
+    }
+
+    #[test]
+    fn a_server_that_is_not_usable_is_chosen_anew_and_the_old_template_waits_for_its_connections() {
+        let templates = Templates::new(10);
+        let now = Tick(0);
+        let (old, _) = templates.create(key(1), ServerId(7), 1000, now, ANY).unwrap();
+        assert_eq!(templates.join(&key(1), now, |server| server != ServerId(7)), None);
+        let (new, _) = templates.create(key(1), ServerId(8), 1000, now, ANY).unwrap();
+        assert_ne!(old, new);
+        assert_eq!(templates.len(), 2);
+        templates.release(old, now);
+        assert_eq!(templates.len(), 1);
+        assert_eq!(templates.join(&key(1), now, ANY), Some((new, ServerId(8))));
+    }
+
+    #[test]
+    fn a_full_table_takes_one_more_once_another_is_over() {
+        let templates = Templates::new(2);
+        for n in 0..2 {
+            let (id, _) = templates.create(key(n), ServerId(0), 1000, Tick(0), ANY).unwrap();
+            templates.release(id, Tick(0));
+        }
+        assert_eq!(templates.create(key(9), ServerId(0), 1000, Tick(0), ANY), Err(Full));
+        assert_eq!(templates.list(Tick(1000)), []);
+        assert!(templates.create(key(9), ServerId(0), 1000, Tick(1000), ANY).is_ok());
+    }
+
+    #[test]
+    fn lcores_share_them() {
+        let templates = Templates::new(1000);
+        std::thread::scope(|scope| {
+            for lcore in 0..4 {
+                let templates = &templates;
+                scope.spawn(move || {
+                    for n in 0..5000 {
+                        let key = key(n % 100);
+                        let mine = ServerId(lcore);
+                        let (id, _) = match templates.join(&key, Tick(n), ANY) {
+                            Some(joined) => joined,
+                            None => templates.create(key, mine, 60_000, Tick(n), ANY).unwrap(),
+                        };
+                        templates.assure(id);
+                        templates.release(id, Tick(n));
+                    }
+                });
+            }
+        });
+        let all = templates.list(Tick(5000));
+        assert_eq!(all.len(), 100);
+        assert!(all.iter().all(|template| template.controlled() == 0 && template.assured));
+    }
+}

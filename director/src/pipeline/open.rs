@@ -1,0 +1,239 @@
+//! Packets that belong to no connection of this lcore: some of them open one.
+
+use control::model::ForwardingMethod;
+
+use super::connect::{is_quiescent, opens};
+use super::flow::Flow;
+use super::{Action, Pipeline, Verdict, owner};
+use crate::connection::{
+    Address, ConnId, Event, FlowKey, Full, NewConnection, Path, State, UDP_PROTOCOL, next_state,
+    protocol_number,
+};
+use crate::packet::PacketBuf;
+use crate::persistence::{TemplateId, TemplateKey};
+use crate::scheduler::Request;
+use crate::service::{RealServer, ServerId, Snapshot, VirtualService};
+use crate::stats::Reason;
+use crate::time::{Tick, milliseconds};
+use crate::wire::icmp::IcmpError;
+use crate::wire::{Transport, ethernet, tcp};
+
+/// FTP's data port, from which no connection is scheduled (Linux `ip_vs_schedule`).
+const FTP_DATA: u16 = 20;
+/// FTP's port for commands.
+const FTP: u16 = 21;
+
+/// The real server of a new connection, and the template that it was chosen by.
+pub(super) struct Choice {
+    server: ServerId,
+    template: TemplateId,
+}
+
+/// Why there is no choice.
+pub(super) enum NoChoice {
+    NoServer,
+    NoRoomForTemplate,
+}
+
+impl Pipeline {
+    /// A packet that belongs to no connection of this lcore: it is another lcore's, it opens a connection, or it is
+    /// not ours.
+    #[inline(never)]
+    pub(super) fn open<A: Address, P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        flow: &Flow<A>,
+        packet: &mut P,
+    ) -> Verdict {
+        let key = flow.key();
+        if let Some(verdict) = self.hand_over(snapshot, flow, &key) {
+            return verdict;
+        }
+        let service = snapshot
+            .lookup
+            .service(key.destination.into(), key.destination_port, key.protocol)
+            .and_then(|id| snapshot.service(id));
+        let Some(service) = service else { return self.not_ours(snapshot, now, flow, packet) };
+        if !may_open(snapshot, flow) {
+            return Verdict::punt(Reason::NoConnection);
+        }
+        // Later packets of a connection only carry a wrong checksum on; none of them creates state.
+        let header = &packet.bytes()[ethernet::HEADER_LEN..flow.frame.transport_offset()];
+        if !A::checksum_is_valid(header) {
+            return Verdict::drop(Reason::BadIpv4Checksum);
+        }
+        if self.defence.drops_packet() {
+            return Verdict::drop(Reason::DropPacket);
+        }
+        let choice = match self.choose(snapshot, now, service, &key) {
+            Ok(choice) => choice,
+            Err(NoChoice::NoRoomForTemplate) => return Verdict::drop(Reason::TemplateTableFull),
+            Err(NoChoice::NoServer) => {
+                let from = Some(key.destination.into());
+                return self.send_error(snapshot, now, flow, packet, IcmpError::PortUnreachable, from);
+            }
+        };
+        let server_id = choice.server;
+        let Some(server) = snapshot.server(server_id) else { return Verdict::drop(Reason::ServerRemoved) };
+        if service.model.one_packet && key.protocol == UDP_PROTOCOL {
+            // No connection: the next packet is scheduled anew.
+            self.templates.release(choice.template, now);
+            self.counters.server(server_id).connections.add(1);
+        } else {
+            let state = self.first_state(flow, server.method);
+            let life = (state, snapshot.timeouts.of(state));
+            if self.create(snapshot, now, &key, choice, life).is_err() {
+                return Verdict::drop(Reason::TableFull);
+            }
+        }
+        let counters = self.counters.server(server_id);
+        counters.packets_in.add(1);
+        counters.bytes_in.add(u64::from(flow.frame.total_len));
+        let port = port_of(snapshot, server, &key);
+        self.send_request(snapshot, now, flow, packet, server, port, server.method)
+    }
+
+    /// Adds a connection, with its state and timeout in milliseconds.
+    pub(super) fn create<A: Address>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        key: &FlowKey<A>,
+        choice: Choice,
+        (state, timeout): (State, u32),
+    ) -> Result<ConnId, Full> {
+        let Choice { server: server_id, template } = choice;
+        let server = snapshot.server(server_id).ok_or(Full)?;
+        let new = NewConnection {
+            key: *key,
+            server_address: A::of(server.address).unwrap_or(A::UNSPECIFIED),
+            server_port: port_of(snapshot, server, key),
+            template,
+            server: server_id,
+            method: server.method,
+            state,
+            timeout,
+        };
+        let id = A::table_mut(&mut self.tables)
+            .insert(&new, now)
+            .inspect_err(|Full| self.templates.release(template, now))?;
+        let counters = self.counters.server(server_id);
+        counters.connections.add(1);
+        if state.is_active() {
+            counters.active.add(1);
+        } else {
+            counters.inactive.add(1);
+        }
+        snapshot.load_changed(server_id, &self.fleet, self.lcore);
+        Ok(id)
+    }
+
+    /// The verdict about a packet that another lcore owns.
+    #[inline(always)]
+    pub(super) fn hand_over<A: Address>(
+        &self,
+        snapshot: &Snapshot,
+        flow: &Flow<A>,
+        key: &FlowKey<A>,
+    ) -> Option<Verdict> {
+        if self.lcores == 1 || !flow.from_port {
+            return None;
+        }
+        let owner =
+            owner::owner_of(key, &snapshot.lookup, self.lcores).filter(|owner| *owner != self.lcore)?;
+        Some(Verdict { reason: Reason::OtherLcore, action: Action::HandOver(owner) })
+    }
+
+    /// For no virtual service. A NAT real server that answers where nobody asked can be told so.
+    #[cold]
+    fn not_ours<A: Address, P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        flow: &Flow<A>,
+        packet: &mut P,
+    ) -> Verdict {
+        let key = flow.key();
+        let is_reset = flow.frame.transport == Transport::Tcp && flow.frame.tcp_flags & tcp::RST != 0;
+        if snapshot.settings.nat_icmp_send
+            && !is_reset
+            && snapshot.lookup.is_nat_server(key.source.into(), key.source_port, key.protocol)
+        {
+            return self.send_error(snapshot, now, flow, packet, IcmpError::PortUnreachable, None);
+        }
+        Verdict::punt(Reason::NoService)
+    }
+
+    /// The real server of a new connection: the template's, if the service is persistent and the client known to it,
+    /// else the scheduler's (Linux `ip_vs_sched_persist`, `ip_vs_schedule`).
+    pub(super) fn choose<A: Address>(
+        &self,
+        snapshot: &Snapshot,
+        now: Tick,
+        service: &VirtualService,
+        key: &FlowKey<A>,
+    ) -> Result<Choice, NoChoice> {
+        let schedule = || {
+            let request = Request {
+                source: key.source.into(),
+                source_port: key.source_port,
+                destination: key.destination.into(),
+            };
+            let (scheduler, candidates, settings) =
+                (&service.scheduler, &service.candidates, &snapshot.settings);
+            let chosen = scheduler.choose(candidates, request, &self.fleet, self.lcore, now, settings);
+            chosen.and_then(|at| service.candidates.get(at)).map(|c| c.server).ok_or(NoChoice::NoServer)
+        };
+        let Some(persistence) = service.model.persistence else {
+            return Ok(Choice { server: schedule()?, template: TemplateId::NONE });
+        };
+        let name = TemplateKey {
+            client: persistence.network(key.source.into()),
+            virtual_address: key.destination.into(),
+            virtual_port: match service.model.key.address.port() {
+                // Commands and data of FTP belong together.
+                FTP => 0,
+                port => port,
+            },
+            protocol: protocol_number(service.model.key.protocol),
+        };
+        let usable = |server| is_usable(snapshot, server);
+        if let Some((template, server)) = self.templates.join(&name, now, usable) {
+            return Ok(Choice { server, template });
+        }
+        let server = schedule()?;
+        let timeout = milliseconds(persistence.timeout);
+        let joined = self.templates.create(name, server, timeout, now, usable);
+        joined.map(|(template, server)| Choice { server, template }).map_err(|_| NoChoice::NoRoomForTemplate)
+    }
+
+    fn first_state<A: Address>(&self, flow: &Flow<A>, method: ForwardingMethod) -> State {
+        if flow.frame.protocol == UDP_PROTOCOL {
+            return State::Udp;
+        }
+        let path = if method == ForwardingMethod::Nat { Path::Input } else { Path::InputOnly };
+        let event = Event::of(flow.frame.tcp_flags);
+        event.map_or(State::None, |event| next_state(self.defence.strictness(), path, event, State::None))
+    }
+}
+
+/// The real server's port of a new connection: what the client asked for, unless that is the service's very port and
+/// the real server has another one.
+fn port_of<A: Address>(snapshot: &Snapshot, server: &RealServer, key: &FlowKey<A>) -> u16 {
+    let service = snapshot.service(server.service).map(|service| service.model.key.address.port());
+    if server.port == 0 || service != Some(key.destination_port) { key.destination_port } else { server.port }
+}
+
+/// Whether a packet of no connection may open one.
+fn may_open<A: Address>(snapshot: &Snapshot, flow: &Flow<A>) -> bool {
+    let by_flags = flow.frame.protocol == UDP_PROTOCOL
+        || (opens(flow) || snapshot.settings.sloppy_tcp) && flow.frame.tcp_flags & tcp::RST == 0;
+    by_flags && flow.frame.source_port() != FTP_DATA
+}
+
+/// Whether a template may go on leading to its real server (Linux `ip_vs_check_template`).
+fn is_usable(snapshot: &Snapshot, server: ServerId) -> bool {
+    let present = snapshot.server(server).is_some_and(|RealServer { present, .. }| *present);
+    present && !(snapshot.settings.expire_quiescent_template && is_quiescent(snapshot, server))
+}
