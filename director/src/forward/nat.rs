@@ -14,22 +14,18 @@ pub fn rewrite<A: Family>(frame: &mut [u8], parsed: &Frame<A>, side: Side, addre
     let port_at = transport + if side == Side::Source { 0 } else { 2 };
     let delta = delta.replace_u16(read_u16(frame, port_at), port);
     write_u16(frame, port_at, port);
-    match parsed.transport {
-        Transport::Tcp => {
-            let at = transport + tcp::CHECKSUM;
-            let checksum = delta.apply(read_u16(frame, at));
-            write_u16(frame, at, checksum);
-        }
-        Transport::Udp => {
-            let at = transport + udp::CHECKSUM;
-            let checksum = match read_u16(frame, at) {
-                0 => full_udp_checksum(frame, parsed, side, address),
-                present => delta.apply(present),
-            };
-            // 0 would say that there is none; its other form in one's complement says the same number.
-            write_u16(frame, at, if checksum == 0 { 0xffff } else { checksum });
-        }
-        _ => {}
+    if parsed.transport == Transport::Tcp {
+        let at = transport + tcp::CHECKSUM;
+        let checksum = delta.apply(read_u16(frame, at));
+        write_u16(frame, at, checksum);
+    } else if parsed.transport == Transport::Udp {
+        let at = transport + udp::CHECKSUM;
+        let checksum = match read_u16(frame, at) {
+            0 => full_udp_checksum(frame, parsed, side, address),
+            present => delta.apply(present),
+        };
+        // 0 would say that there is none; its other form in one's complement says the same number.
+        write_u16(frame, at, if checksum == 0 { 0xffff } else { checksum });
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::packet::PacketBuf;
-use crate::wire::{Family, Frame, ethernet, ipv4, ipv6, write_u16};
+use crate::wire::{Family, Frame, ethernet, ipv4, ipv6};
 
 /// "Congestion experienced" of ECN.
 const CE: u8 = 3;
@@ -50,33 +50,37 @@ pub fn encapsulate<A: Family, P: PacketBuf>(
     let (class, ttl) = (A::traffic_class(inner), A::ttl(inner));
     let dont_fragment = copy_df && A::ETHER_TYPE == ethernet::IPV4 && A::is_whole_or_nothing(inner);
     let class = if class & CE == CE { class & !CE | ECT_0 } else { class };
-    if !packet.prepend(usize::from(overhead(destination))) {
-        return false;
-    }
-    let frame = packet.bytes_mut();
-    write_u16(frame, ethernet::HEADER_LEN - 2, ether_type(destination));
-    let ip = &mut frame[ethernet::HEADER_LEN..];
     match (source, destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => ipv4::Header {
-            tos: class,
-            total_len: parsed.total_len + ipv4::MIN_HEADER_LEN as u16,
-            id: if dont_fragment { 0 } else { id },
-            flags_and_offset: if dont_fragment { ipv4::DONT_FRAGMENT } else { 0 },
-            ttl,
-            protocol: A::PROTOCOL,
-            source,
-            destination,
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let header = ipv4::Header {
+                tos: class,
+                total_len: parsed.total_len + ipv4::MIN_HEADER_LEN as u16,
+                id: if dont_fragment { 0 } else { id },
+                flags_and_offset: if dont_fragment { ipv4::DONT_FRAGMENT } else { 0 },
+                ttl,
+                protocol: A::PROTOCOL,
+                source,
+                destination,
+            };
+            if !packet.prepend(ipv4::MIN_HEADER_LEN) {
+                return false;
+            }
+            header.write(&mut packet.bytes_mut()[ethernet::HEADER_LEN..]);
         }
-        .write(ip),
-        (IpAddr::V6(source), IpAddr::V6(destination)) => ipv6::Header {
-            traffic_class: class,
-            payload_len: parsed.total_len,
-            next_header: A::PROTOCOL,
-            hop_limit: ttl,
-            source,
-            destination,
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let header = ipv6::Header {
+                traffic_class: class,
+                payload_len: parsed.total_len,
+                next_header: A::PROTOCOL,
+                hop_limit: ttl,
+                source,
+                destination,
+            };
+            if !packet.prepend(ipv6::HEADER_LEN) {
+                return false;
+            }
+            header.write(&mut packet.bytes_mut()[ethernet::HEADER_LEN..]);
         }
-        .write(ip),
         _ => return false,
     }
     true

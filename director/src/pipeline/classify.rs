@@ -16,8 +16,18 @@ use crate::wire::{self, Family, Frame, Parsed, Transport, ethernet};
 pub(super) enum Classified {
     /// It goes on as a flow of IPv4.
     Ipv4,
-    /// It is IPv6, or an ICMP error about a packet of IPv6.
+    /// It is IPv6 or ICMP, for [`Pipeline::classify_other`] to look at.
+    Other,
+    /// It was decided about.
+    Decided(Verdict),
+}
+
+/// What became of a frame that is no TCP or UDP of IPv4.
+pub(super) enum Other {
+    /// It goes on as a flow of IPv6.
     Ipv6,
+    /// It is an ICMP error about a packet that may have been balanced.
+    Error(Quote),
     /// It was decided about.
     Decided(Verdict),
 }
@@ -48,85 +58,62 @@ impl Pipeline {
         }
         match parsed {
             Parsed::Ipv4 => {}
-            Parsed::Ipv6 => return Classified::Ipv6,
+            Parsed::Ipv6 => return Classified::Other,
             Parsed::Other => return Classified::Decided(Verdict::punt(Reason::NotIp)),
         }
         match flow.frame.transport {
             Transport::Tcp | Transport::Udp => {}
-            Transport::Icmp => return self.classify_icmp(snapshot, station, bytes, flow),
+            Transport::Icmp => return Classified::Other,
             _ => return Classified::Decided(elsewhere(snapshot, &flow.frame)),
         }
         self.go_on(flow, station);
         Classified::Ipv4
     }
 
-    /// An ICMP message of IPv4: mostly the kernel's, but an error about a packet that was balanced goes where that
-    /// would.
-    #[cold]
-    fn classify_icmp(
+    /// Looks at a frame that [`Pipeline::classify`] left, and reads it if it is IPv6. ICMP is mostly the kernel's, but
+    /// an error about a packet that was balanced goes where that would.
+    pub(super) fn classify_other(
         &self,
         snapshot: &Snapshot,
         station: Option<MacAddr>,
         bytes: &[u8],
-        flow: &mut Flow<Ipv4Addr>,
-    ) -> Classified {
-        let Some(quote) = read_quote(bytes, &flow.frame) else {
-            return Classified::Decided(elsewhere(snapshot, &flow.frame));
-        };
-        if !quote.describe(&mut flow.frame) {
-            return Classified::Ipv6;
+        flow: &mut Flow<Ipv6Addr>,
+    ) -> Other {
+        if ethernet::ether_type(bytes) != ethernet::IPV6 {
+            let mut frame = Frame::<Ipv4Addr>::NONE;
+            return match wire::parse(bytes, &mut frame) {
+                Ok(_) => error_or_elsewhere(snapshot, bytes, &frame),
+                Err(error) => Other::Decided(malformed(error)),
+            };
         }
-        self.go_on(flow, station);
-        Classified::Ipv4
-    }
-
-    /// Reads a frame that [`Pipeline::classify`] left. It goes on as a flow of IPv6 or, where it is an error about a
-    /// packet of IPv4 in a tunnel of IPv6, of IPv4; else the verdict says what becomes of it.
-    pub(super) fn classify_ipv6(
-        &self,
-        snapshot: &Snapshot,
-        station: Option<MacAddr>,
-        bytes: &[u8],
-        v4: &mut Flow<Ipv4Addr>,
-        v6: &mut Flow<Ipv6Addr>,
-    ) -> Result<(), Verdict> {
-        let is_v6 = ethernet::ether_type(bytes) == ethernet::IPV6;
-        let quote = if is_v6 {
-            wire::parse_ipv6(bytes, &mut v6.frame).map_err(malformed)?;
-            match v6.frame.transport {
-                Transport::Tcp | Transport::Udp => {
-                    self.go_on(v6, station);
-                    return Ok(());
-                }
-                Transport::Icmp => read_quote(bytes, &v6.frame),
-                _ => None,
+        if let Err(error) = wire::parse_ipv6(bytes, &mut flow.frame) {
+            return Other::Decided(malformed(error));
+        }
+        match flow.frame.transport {
+            Transport::Tcp | Transport::Udp => {
+                self.go_on(flow, station);
+                Other::Ipv6
             }
-        } else {
-            // An error of IPv4 about a packet of IPv6 in a tunnel; it has been read as IPv4.
-            (v6.frame.total_len, v6.frame.header_len) = (v4.frame.total_len, v4.frame.header_len);
-            read_quote(bytes, &v4.frame)
-        };
-        let Some(quote) = quote else { return Err(elsewhere(snapshot, &v6.frame)) };
-        if quote.describe(&mut v6.frame) {
-            self.go_on(v6, station);
-        } else {
-            (v4.frame.total_len, v4.frame.header_len) = (v6.frame.total_len, v6.frame.header_len);
-            quote.describe(&mut v4.frame);
-            self.go_on(v4, station);
+            _ => error_or_elsewhere(snapshot, bytes, &flow.frame),
         }
-        Ok(())
     }
 
     #[inline(always)]
-    fn go_on<A: Address>(&self, flow: &mut Flow<A>, station: Option<MacAddr>) {
+    pub(super) fn go_on<A: Address>(&self, flow: &mut Flow<A>, station: Option<MacAddr>) {
         flow.from_port = station.is_some();
         flow.goes_on = true;
         flow.hash = A::table(&self.tables).hash(&flow.key());
     }
 }
 
-fn read_quote<A: Family>(bytes: &[u8], frame: &Frame<A>) -> Option<Quote> {
-    Quote::read(bytes, frame.transport_offset(), frame.end(), A::ETHER_TYPE == ethernet::IPV6)
+fn error_or_elsewhere<A: Family>(snapshot: &Snapshot, bytes: &[u8], frame: &Frame<A>) -> Other {
+    let quote = match frame.transport {
+        Transport::Icmp => {
+            Quote::read(bytes, frame.transport_offset(), frame.end(), A::ETHER_TYPE == ethernet::IPV6)
+        }
+        _ => None,
+    };
+    quote.map_or_else(|| Other::Decided(elsewhere(snapshot, frame)), Other::Error)
 }
 
 #[cold]

@@ -1,9 +1,11 @@
 //! From a packet to the connection that it belongs to.
 
+use super::defence::Defence;
 use super::flow::Flow;
 use super::{Pipeline, Verdict, note_end};
 use crate::connection::{
-    Address, ConnId, Connection, Direction, Event, Path, State, TCP_PROTOCOL, UDP_PROTOCOL, next_state,
+    Address, ConnId, Connection, Direction, Event, Path, State, TCP_PROTOCOL, Tables, UDP_PROTOCOL,
+    next_state,
 };
 use crate::packet::PacketBuf;
 use crate::service::{RealServer, ServerId, Snapshot};
@@ -58,11 +60,13 @@ impl Pipeline {
         let counters = self.counters.server(connection.server);
         counters.packets_in.add(1);
         counters.bytes_in.add(u64::from(flow.frame.total_len));
-        let (method, port, before) = (connection.method, connection.server_port, connection.state);
-        let path = if connection.is_input_only() { Path::InputOnly } else { Path::Input };
-        if self.touch(snapshot, now, flow, id, path) {
+        let (method, before) = (connection.method, connection.state);
+        let path = |c: &Connection<A>| if c.is_input_only() { Path::InputOnly } else { Path::Input };
+        touch(connection, snapshot, now, &self.defence, path, flow.frame.tcp_flags);
+        if connection.state != before {
             self.state_changed::<A>(snapshot, id, before);
         }
+        let port = |tables: &Tables| A::table(tables).get(id).server_port;
         self.send_request(snapshot, now, flow, packet, server, port, method)
     }
 
@@ -84,33 +88,11 @@ impl Pipeline {
         let hop = snapshot.hops.toward_cached(flow.frame.destination.into(), &mut connection.reply_egress);
         let (address, port) = (connection.virtual_address, connection.virtual_port);
         let before = connection.state;
-        if self.touch(snapshot, now, flow, id, Path::Output) || is_first {
+        touch(connection, snapshot, now, &self.defence, |_| Path::Output, flow.frame.tcp_flags);
+        if connection.state != before || is_first {
             self.state_changed::<A>(snapshot, id, before);
         }
         self.send_reply(snapshot, now, flow, packet, &hop, address, port)
-    }
-
-    /// Notes a packet in its connection: state, timeout, moment. True when the state is another one.
-    #[inline(always)]
-    #[must_use = "others go by the state"]
-    fn touch<A: Address>(
-        &mut self,
-        snapshot: &Snapshot,
-        now: Tick,
-        flow: &Flow<A>,
-        id: ConnId,
-        path: Path,
-    ) -> bool {
-        let connection = A::table_mut(&mut self.tables).get_mut(id);
-        let before = connection.state;
-        if connection.protocol == TCP_PROTOCOL
-            && let Some(event) = Event::of(flow.frame.tcp_flags)
-        {
-            connection.state = next_state(self.defence.strictness(), path, event, before);
-        }
-        connection.timeout = snapshot.timeouts.of(connection.state);
-        connection.last_seen = now;
-        connection.state != before
     }
 
     /// A connection's state is another one, or its real server has answered the first time.
@@ -175,6 +157,25 @@ impl Pipeline {
         snapshot.load_changed(connection.server, &self.fleet, self.lcore);
         A::table_mut(&mut self.tables).remove(id);
     }
+}
+
+/// Notes a packet in its connection: state, timeout, moment.
+#[inline(always)]
+fn touch<A: Address>(
+    connection: &mut Connection<A>,
+    snapshot: &Snapshot,
+    now: Tick,
+    defence: &Defence,
+    path: impl FnOnce(&Connection<A>) -> Path,
+    tcp_flags: u8,
+) {
+    if connection.protocol == TCP_PROTOCOL
+        && let Some(event) = Event::of(tcp_flags)
+    {
+        connection.state = next_state(defence.strictness(), path(connection), event, connection.state);
+    }
+    connection.timeout = snapshot.timeouts.of(connection.state);
+    connection.last_seen = now;
 }
 
 /// A TCP segment that asks for a new connection, be it on a known one.

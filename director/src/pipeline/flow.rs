@@ -1,7 +1,7 @@
-//! A packet of TCP or UDP on its way through the stages, or an ICMP error about one.
+//! A packet of TCP or UDP on its way through the stages.
 
 use crate::connection::{Address, FlowHash, FlowKey, Guess};
-use crate::wire::{Frame, Transport};
+use crate::wire::Frame;
 
 /// What the stages know of a packet.
 #[derive(Clone, Copy, Debug)]
@@ -34,11 +34,5 @@ impl<A: Address> Flow<A> {
             destination_port: self.frame.destination_port(),
             protocol: self.frame.protocol,
         }
-    }
-
-    /// An ICMP error, whose key is that of a packet which goes its way.
-    #[inline(always)]
-    pub(super) fn is_error(&self) -> bool {
-        matches!(self.frame.transport, Transport::IcmpError | Transport::TunnelError)
     }
 }

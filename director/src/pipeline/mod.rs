@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub use limit::RateLimit;
 pub use verdict::{Action, Verdict, Wait};
 
-use self::classify::Classified;
+use self::classify::{Classified, Other};
 use self::defence::Defence;
 use self::flow::Flow;
 use crate::connection::{Address, Connection, Tables};
@@ -106,35 +106,36 @@ impl Pipeline {
         {
             match self.classify(snapshot, station, packet, flow) {
                 Classified::Ipv4 => self.tables.ipv4().prefetch_bucket(flow.hash),
-                Classified::Ipv6 => others |= 1 << at,
+                Classified::Other => others |= 1 << at,
                 Classified::Decided(decided) => self.decide(verdict, decided),
             }
         }
         if others != 0 {
-            self.process_ipv6(snapshot, now, station, others, &mut flows, packets, verdicts);
+            self.process_others(snapshot, now, station, others, packets, verdicts);
         }
         self.decide_all(snapshot, now, &mut flows, packets, verdicts);
     }
 
-    /// The packets that `others` names, by the stages of IPv6; those of them that turn out to be about IPv4 become
-    /// `flows`.
+    /// The packets that `others` names: those of IPv6 go through stages of their own, ICMP errors one by one.
     #[inline(never)]
-    #[allow(clippy::too_many_arguments)] // the second half of `process`
-    fn process_ipv6<P: PacketBuf>(
+    fn process_others<P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
         station: Option<MacAddr>,
         others: u32,
-        v4: &mut [Flow<Ipv4Addr>; MAX_BURST],
         packets: &mut [P],
         verdicts: &mut [Verdict; MAX_BURST],
     ) {
         let mut flows = [Flow::<Ipv6Addr>::NONE; MAX_BURST];
-        for (at, packet) in packets.iter().enumerate().filter(|(at, _)| others & 1 << at != 0) {
-            match self.classify_ipv6(snapshot, station, packet.bytes(), &mut v4[at], &mut flows[at]) {
-                Ok(()) => self.tables.ipv6().prefetch_bucket(flows[at].hash),
-                Err(decided) => self.decide(&mut verdicts[at], decided),
+        for (at, packet) in packets.iter_mut().enumerate().filter(|(at, _)| others & 1 << at != 0) {
+            match self.classify_other(snapshot, station, packet.bytes(), &mut flows[at]) {
+                Other::Ipv6 => self.tables.ipv6().prefetch_bucket(flows[at].hash),
+                Other::Error(quote) => {
+                    let decided = self.relay(snapshot, now, station, packet, &quote);
+                    self.decide(&mut verdicts[at], decided);
+                }
+                Other::Decided(decided) => self.decide(&mut verdicts[at], decided),
             }
         }
         self.decide_all(snapshot, now, &mut flows, packets, verdicts);
@@ -160,11 +161,7 @@ impl Pipeline {
         }
         for (packet, (flow, verdict)) in packets.iter_mut().zip(flows.iter().zip(verdicts.iter_mut())) {
             if flow.goes_on {
-                let decided = if flow.is_error() {
-                    self.relay(snapshot, now, flow, packet)
-                } else {
-                    self.connect(snapshot, now, flow, packet)
-                };
+                let decided = self.connect(snapshot, now, flow, packet);
                 self.decide(verdict, decided);
             }
         }

@@ -91,7 +91,7 @@ impl Pipeline {
         counters.packets_in.add(1);
         counters.bytes_in.add(u64::from(flow.frame.total_len));
         let port = port_of(snapshot, server, &key);
-        self.send_request(snapshot, now, flow, packet, server, port, server.method)
+        self.send_request(snapshot, now, flow, packet, server, |_| port, server.method)
     }
 
     /// Adds a connection, with its state and timeout in milliseconds.

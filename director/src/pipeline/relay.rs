@@ -1,14 +1,16 @@
 //! ICMP errors about packets that were balanced (Linux `ip_vs_in_icmp`, `ip_vs_out_icmp` in `ip_vs_core.c`). Whoever
 //! sent the packet is to learn of them, in the words in which it knows the connection.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use control::model::ForwardingMethod;
 
 use super::flow::Flow;
 use super::send::{ether_type, ip_header};
 use super::{Pipeline, Verdict};
-use crate::connection::{Address, ConnId, Connection, Direction, State, UDP_PROTOCOL};
+use crate::connection::{Address, ConnId, Connection, Direction, Guess, State, UDP_PROTOCOL};
 use crate::forward::tunnel;
-use crate::nexthop::Hop;
+use crate::nexthop::{Hop, MacAddr};
 use crate::packet::PacketBuf;
 use crate::service::{RealServer, Snapshot};
 use crate::stats::Reason;
@@ -22,50 +24,66 @@ use crate::wire::{Side, Transport, ethernet, ipv6, write_u16};
 const FRESH: u32 = 3000;
 
 impl Pipeline {
-    /// Decides about an ICMP error.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn relay<A: Address, P: PacketBuf>(
+    /// Decides about an ICMP error, which `quote` has read.
+    pub(super) fn relay<P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
-        flow: &Flow<A>,
+        station: Option<MacAddr>,
         packet: &mut P,
+        quote: &Quote,
     ) -> Verdict {
+        // The version of the connection, which that of the error need not be.
+        if quote.source.0.is_ipv4() {
+            self.relay_about::<Ipv4Addr, P>(snapshot, now, station, packet, quote)
+        } else {
+            self.relay_about::<Ipv6Addr, P>(snapshot, now, station, packet, quote)
+        }
+    }
+
+    fn relay_about<A: Address, P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        station: Option<MacAddr>,
+        packet: &mut P,
+        quote: &Quote,
+    ) -> Verdict {
+        let mut flow = Flow::<A>::NONE;
+        if !quote.describe(&mut flow.frame) {
+            return Verdict::punt(Reason::OtherProtocol);
+        }
+        self.go_on(&mut flow, station);
         let key = flow.key();
         let table = A::table(&self.tables);
-        let found = table.find(flow.hash, &key, flow.guess).filter(|(id, _)| !table.get(*id).is_expired(now));
+        let found =
+            table.find(flow.hash, &key, Guess::NONE).filter(|(id, _)| !table.get(*id).is_expired(now));
         let (id, direction) = match found {
             Some(found) => found,
             None => {
-                if let Some(verdict) = self.hand_over(snapshot, flow, &key) {
+                if let Some(verdict) = self.hand_over(snapshot, &flow, &key) {
                     return verdict;
                 }
-                match self.schedule_for_error(snapshot, now, flow) {
+                match self.schedule_for_error(snapshot, now, &flow) {
                     Some(id) => (id, Direction::Request),
                     None => return Verdict::punt(Reason::OtherProtocol),
                 }
             }
         };
-        let bytes = packet.bytes();
-        let is_v6 = ethernet::ether_type(bytes) == ethernet::IPV6;
-        let quote = Quote::read(bytes, flow.frame.transport_offset(), flow.frame.end(), is_v6);
-        let Some(quote) = quote else { return Verdict::punt(Reason::OtherProtocol) };
         let connection = *A::table(&self.tables).get(id);
         let server = snapshot.server(connection.server).filter(|server| server.present);
+        let is_honest = quote::carrier(packet.bytes()).1 == quote.source.0;
         let relayed = match (flow.frame.transport, direction, server) {
             (Transport::TunnelError, Direction::Request, Some(server)) => {
-                self.relay_of_tunnel(snapshot, now, flow, packet, &connection, server, &quote)
+                self.relay_of_tunnel(snapshot, now, &flow, packet, &connection, server, quote)
             }
             // An honest error goes to where the packet came from.
-            (Transport::IcmpError, ..) if quote::carrier(bytes).1 != quote.source.0 => {
-                Err(Verdict::punt(Reason::OtherProtocol))
-            }
+            (Transport::IcmpError, ..) if !is_honest => Err(Verdict::punt(Reason::OtherProtocol)),
             (Transport::IcmpError, Direction::Request, Some(server)) => {
-                self.relay_to_server(snapshot, flow, packet, &connection, server, &quote)
+                self.relay_to_server(snapshot, &flow, packet, &connection, server, quote)
             }
             (Transport::IcmpError, Direction::Reply, _) => {
-                self.relay_to_client(snapshot, flow, packet, &connection, &quote)
+                self.relay_to_client(snapshot, &flow, packet, &connection, quote)
             }
             (_, _, None) => Err(Verdict::drop(Reason::ServerRemoved)),
             _ => Err(Verdict::punt(Reason::OtherProtocol)),

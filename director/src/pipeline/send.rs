@@ -6,7 +6,7 @@ use control::model::ForwardingMethod;
 
 use super::flow::Flow;
 use super::{Action, Pipeline, Verdict, Wait};
-use crate::connection::Address;
+use crate::connection::{Address, Tables};
 use crate::forward::{nat, tunnel};
 use crate::nexthop::{Egress, Hop};
 use crate::packet::PacketBuf;
@@ -17,7 +17,7 @@ use crate::wire::icmp::{self, IcmpError};
 use crate::wire::{Family, Side, ethernet, ipv6};
 
 impl Pipeline {
-    /// Sends a client's packet to its real server; `port` is that of the connection there.
+    /// Sends a client's packet to its real server. `port` is that of the connection there, which NAT alone asks for.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)] // inlined into its two callers
     pub(super) fn send_request<A: Address, P: PacketBuf>(
@@ -27,14 +27,15 @@ impl Pipeline {
         flow: &Flow<A>,
         packet: &mut P,
         server: &RealServer,
-        port: u16,
+        port: impl FnOnce(&Tables) -> u16,
         method: ForwardingMethod,
     ) -> Verdict {
         let Hop::Ready(egress) = &server.hop else {
+            let port = port(&self.tables);
             return self.send_request_unresolved(snapshot, now, flow, packet, server, port, method);
         };
         match self.rewrite_request(snapshot, now, flow, packet, server, port, method, egress.mtu) {
-            Ok(reason) => leave(packet, egress, ether_type::<A>(server, method), reason),
+            Ok((reason, ether_type)) => leave(packet, egress, ether_type, reason),
             Err(verdict) => verdict,
         }
     }
@@ -57,8 +58,8 @@ impl Pipeline {
             Hop::NoRoute => Verdict::drop(Reason::NoRoute),
             Hop::Ready(_) | Hop::Unresolved(_) => {
                 let mtu = server.hop.mtu();
-                match self.rewrite_request(snapshot, now, flow, packet, server, port, method, mtu) {
-                    Ok(reason) => self.leave_by(packet, &server.hop, ether_type::<A>(server, method), reason),
+                match self.rewrite_request(snapshot, now, flow, packet, server, |_| port, method, mtu) {
+                    Ok((reason, ether_type)) => self.leave_by(packet, &server.hop, ether_type, reason),
                     Err(verdict) => verdict,
                 }
             }
@@ -66,7 +67,7 @@ impl Pipeline {
     }
 
     /// Makes of a client's packet what its real server is to get, within the MTU of the way there. The Ethernet
-    /// addresses are left to the next hop.
+    /// header is left to the next hop; returns its type.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)] // inlined into its two callers
     fn rewrite_request<A: Address, P: PacketBuf>(
@@ -76,14 +77,44 @@ impl Pipeline {
         flow: &Flow<A>,
         packet: &mut P,
         server: &RealServer,
-        port: u16,
+        port: impl FnOnce(&Tables) -> u16,
         method: ForwardingMethod,
         mtu: u16,
-    ) -> Result<Reason, Verdict> {
+    ) -> Result<(Reason, u16), Verdict> {
+        // First of all by method, so that none pays for another one's questions.
+        match method {
+            ForwardingMethod::Dr => {
+                self.pass_on(snapshot, now, flow, packet, mtu)?;
+                Ok((Reason::RequestDr, A::ETHER_TYPE))
+            }
+            ForwardingMethod::Nat => {
+                self.pass_on(snapshot, now, flow, packet, mtu)?;
+                let Some(address) = A::of(server.address) else { return Err(Verdict::drop(Reason::NoRoute)) };
+                let port = port(&self.tables);
+                nat::rewrite(packet.bytes_mut(), &flow.frame, Side::Destination, address, port);
+                Ok((Reason::RequestNat, A::ETHER_TYPE))
+            }
+            ForwardingMethod::Tunnel => {
+                let mtu = mtu.saturating_sub(tunnel::overhead(server.address));
+                self.pass_on(snapshot, now, flow, packet, mtu)?;
+                self.encapsulate(snapshot, flow, packet, server)?;
+                Ok((Reason::RequestTunnel, tunnel::ether_type(server.address)))
+            }
+        }
+    }
+
+    /// What a router does with a client's packet: one hop less, and no more than fits.
+    #[inline(always)]
+    fn pass_on<A: Address, P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        flow: &Flow<A>,
+        packet: &mut P,
+        mtu: u16,
+    ) -> Result<(), Verdict> {
         // The virtual address is the director's own, and errors about packets to it come from it.
         let from = || Some(flow.frame.destination.into());
-        let overhead = if method == ForwardingMethod::Tunnel { tunnel::overhead(server.address) } else { 0 };
-        let mtu = mtu.saturating_sub(overhead);
         let ip = ip_header::<A, P>(packet)?;
         if A::ttl(ip) <= 1 {
             return Err(self.send_error(snapshot, now, flow, packet, IcmpError::TimeExceeded, from()));
@@ -93,15 +124,7 @@ impl Pipeline {
         if flow.frame.total_len > mtu {
             return Err(self.too_long(snapshot, now, flow, packet, mtu, from()));
         }
-        match method {
-            ForwardingMethod::Dr => Ok(Reason::RequestDr),
-            ForwardingMethod::Nat => {
-                let Some(address) = A::of(server.address) else { return Err(Verdict::drop(Reason::NoRoute)) };
-                nat::rewrite(packet.bytes_mut(), &flow.frame, Side::Destination, address, port);
-                Ok(Reason::RequestNat)
-            }
-            ForwardingMethod::Tunnel => self.encapsulate(snapshot, flow, packet, server),
-        }
+        Ok(())
     }
 
     /// Puts a tunnel's header in front of a client's packet.
@@ -112,11 +135,11 @@ impl Pipeline {
         flow: &Flow<A>,
         packet: &mut P,
         server: &RealServer,
-    ) -> Result<Reason, Verdict> {
+    ) -> Result<(), Verdict> {
         let id = self.take_id();
         let ends = (snapshot.tunnel_source(server), server.address);
         if tunnel::encapsulate(packet, &flow.frame, ends, id, snapshot.settings.pmtu_disc) {
-            Ok(Reason::RequestTunnel)
+            Ok(())
         } else {
             Err(Verdict::drop(Reason::NoHeadroom))
         }

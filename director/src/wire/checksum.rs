@@ -5,14 +5,12 @@
 //! packet dump. The trap is elsewhere: `~(~HC + ~m + m')` (RFC 1624, equation 3) is right for every
 //! input, while the older `HC - ~m - m'` and `HC + m - m'` go wrong at 0x0000 and 0xffff.
 
-/// Folds a wide one's-complement sum to 16 bits.
+/// Folds a wide one's-complement sum to 16 bits. Added to itself with its halves swapped, a number has their sum with
+/// the carry brought round in its upper half.
 #[inline(always)]
-pub(super) fn fold(mut sum: u64) -> u16 {
-    sum = (sum & 0xffff_ffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum as u16
+pub(super) fn fold(sum: u64) -> u16 {
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// The one's-complement sum (not inverted) of `bytes`, started from `initial`. An odd last byte

@@ -72,12 +72,11 @@ pub fn destination(ip: &[u8]) -> Ipv4Addr {
 /// Lowers the TTL by one and mends the checksum. The caller has made sure that it is not 0.
 #[inline(always)]
 pub fn decrement_ttl(ip: &mut [u8]) {
-    // TTL and protocol are one word of the checksum. Read back, it would have to wait for the byte written.
-    let old = read_u16(ip, TTL);
-    let new = old.wrapping_sub(0x0100);
-    ip[TTL] = (new >> 8) as u8;
-    let checksum = Delta::default().replace_u16(old, new).apply(read_u16(ip, CHECKSUM));
-    write_u16(ip, CHECKSUM, checksum);
+    // The TTL is the upper half of its word: one less is 0x0100 more in the checksum, the carry brought round
+    // (RFC 1141), where 0xffff, which RFC 1624 warns of, becomes 0.
+    ip[TTL] = ip[TTL].wrapping_sub(1);
+    let sum = u32::from(read_u16(ip, CHECKSUM)) + 0x0100;
+    write_u16(ip, CHECKSUM, (sum + u32::from(sum >= 0xffff)) as u16);
 }
 
 /// Writes an address and mends the header's checksum. Returns the change, which the transport
@@ -174,6 +173,21 @@ mod tests {
     #[test]
     fn written_header_has_a_valid_checksum() {
         assert!(checksum_is_valid(&header()));
+    }
+
+    #[test]
+    fn a_lower_ttl_gives_the_checksum_of_rfc_1624_whatever_it_was() {
+        for checksum in 0..=u16::MAX {
+            for ttl in [1u16, 64, 255] {
+                let mut ip = header();
+                ip[TTL] = ttl as u8;
+                write_u16(&mut ip, CHECKSUM, checksum);
+                decrement_ttl(&mut ip);
+                let word = |ttl: u16| ttl << 8 | u16::from(TCP);
+                let expected = Delta::default().replace_u16(word(ttl), word(ttl - 1)).apply(checksum);
+                assert_eq!(read_u16(&ip, CHECKSUM), expected, "{checksum:04x} {ttl}");
+            }
+        }
     }
 
     #[test]

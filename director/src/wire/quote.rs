@@ -85,14 +85,16 @@ impl Quote {
         })
     }
 
-    /// Makes of `parsed` what the pipeline goes by: the ends of the connection that the error is about. False where
-    /// that is of the other version of IP.
+    /// Writes into `parsed` what the pipeline goes by: the ends of the connection that the error is about, the error's
+    /// own lengths. False where the connection is of the other version of IP.
     pub fn describe<A: Family>(&self, parsed: &mut Frame<A>) -> bool {
         let (Some(source), Some(destination)) = (A::of(self.source.0), A::of(self.destination.0)) else {
             return false;
         };
         let (source, destination) = ((source, self.source.1), (destination, self.destination.1));
         parsed.protocol = self.protocol;
+        parsed.header_len = (self.icmp - ethernet::HEADER_LEN) as u16;
+        parsed.total_len = (self.end - ethernet::HEADER_LEN) as u16;
         if self.tunnel.is_some() {
             parsed.transport = Transport::TunnelError;
             parsed.set_ends(source, destination);
