@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use control::model::{
-    ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, Thresholds, Weight,
+    ForwardingMethod, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, SettingValue,
+    Thresholds, Weight,
 };
 use control::protocol::{
     ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Envelope, Framer, Latency, LatencySummary,
-    LcoreStats, PortStats, Refusal, Reply, Request, ServerStatus, ServiceList, ServiceStatus, Stats, Version,
-    decode_reply, decode_request, encode_reply, encode_request,
+    LcoreStats, PersistenceChange, PersistenceOptions, PortStats, Refusal, Reply, Request, ServerStatus,
+    ServiceList, ServiceStatus, SettingsList, Stats, TimeoutsInForce, Version, decode_reply, decode_request,
+    encode_reply, encode_request,
 };
 use proptest::array::uniform7;
 use proptest::collection::{btree_map, vec};
@@ -57,28 +59,73 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn persistence()(timeout: Option<u32>, granularity: Option<u8>) -> PersistenceOptions {
+        PersistenceOptions { timeout, granularity }
+    }
+}
+
+fn change() -> impl Strategy<Value = PersistenceChange> {
+    prop_oneof![Just(PersistenceChange::OFF), persistence().prop_map(PersistenceChange::On)]
+}
+
+prop_compose! {
+    fn thresholds()(upper: u32, lower: u32) -> Thresholds {
+        Thresholds { upper, lower }
+    }
+}
+
+fn settings() -> impl Strategy<Value = BTreeMap<String, SettingValue>> {
+    let value =
+        prop_oneof![any::<bool>().prop_map(SettingValue::Flag), any::<i64>().prop_map(SettingValue::Number)];
+    btree_map(any::<String>(), value, 0..4)
+}
+
 fn request() -> impl Strategy<Value = Request> {
     let weight = any::<u16>().prop_map(Weight).boxed();
-    let server = (address(), method(), weight.clone()).prop_map(|(address, method, weight)| RealServer {
-        address,
-        method,
-        weight,
-        thresholds: Thresholds::default(),
-    });
+    let server = (address(), method(), weight.clone(), thresholds())
+        .prop_map(|(address, method, weight, thresholds)| RealServer { address, method, weight, thresholds });
     prop_oneof![
-        (service(), scheduler(), flags()).prop_map(|(service, scheduler, flags)| Request::ServiceAdd {
-            service,
-            scheduler,
-            flags
-        }),
-        (service(), option::of(scheduler()), option::of(flags()))
-            .prop_map(|(service, scheduler, flags)| Request::ServiceEdit { service, scheduler, flags }),
+        (service(), scheduler(), flags(), option::of(persistence()), any::<bool>()).prop_map(
+            |(service, scheduler, flags, persistence, one_packet)| Request::ServiceAdd {
+                service,
+                scheduler,
+                flags,
+                persistence,
+                one_packet
+            }
+        ),
+        (
+            service(),
+            option::of(scheduler()),
+            option::of(flags()),
+            option::of(change()),
+            any::<Option<bool>>()
+        )
+            .prop_map(|(service, scheduler, flags, persistence, one_packet)| Request::ServiceEdit {
+                service,
+                scheduler,
+                flags,
+                persistence,
+                one_packet
+            }),
         service().prop_map(|service| Request::ServiceDelete { service }),
         Just(Request::ServiceList {}),
         (service(), server).prop_map(|(service, server)| Request::ServerAdd { service, server }),
-        (service(), address(), option::of(weight), option::of(method())).prop_map(
-            |(service, address, weight, method)| Request::ServerEdit { service, address, weight, method }
+        (service(), address(), option::of(weight), option::of(method()), any::<[Option<u32>; 2]>()).prop_map(
+            |(service, address, weight, method, [upper_threshold, lower_threshold])| Request::ServerEdit {
+                service,
+                address,
+                weight,
+                method,
+                upper_threshold,
+                lower_threshold
+            }
         ),
+        Just(Request::Settings {}),
+        settings().prop_map(|settings| Request::SettingsSet { settings }),
+        Just(Request::Timeouts {}),
+        any::<[Option<u32>; 3]>().prop_map(|[tcp, tcp_fin, udp]| Request::TimeoutsSet { tcp, tcp_fin, udp }),
         (service(), address()).prop_map(|(service, address)| Request::ServerDelete { service, address }),
         (filter(), any::<Option<String>>(), any::<Option<u32>>())
             .prop_map(|(filter, cursor, limit)| Request::ConnectionList { filter, cursor, limit }),
@@ -97,18 +144,21 @@ prop_compose! {
 
 prop_compose! {
     fn server_status()(
-        address in address(), method in method(), weight: u16, active: u64, inactive: u64, counters in counters(),
+        address in address(), method in method(), weight: u16, thresholds in thresholds(), active: u64, inactive: u64,
+        counters in counters(),
     ) -> ServerStatus {
-        ServerStatus { address, method, weight: Weight(weight), active, inactive, counters }
+        ServerStatus { address, method, weight: Weight(weight), thresholds, active, inactive, counters }
     }
 }
 
 prop_compose! {
     fn service_status()(
-        service in service(), scheduler in scheduler(), flags in flags(), counters in counters(),
-        servers in vec(server_status(), 0..4),
+        service in service(), scheduler in scheduler(), flags in flags(), seconds: Option<u32>, granularity: u8,
+        one_packet: bool, counters in counters(), servers in vec(server_status(), 0..4),
     ) -> ServiceStatus {
-        ServiceStatus { service, scheduler, flags, counters, servers }
+        let timeout = seconds.map(|seconds| std::time::Duration::from_secs(seconds.into()));
+        let persistence = timeout.map(|timeout| Persistence { timeout, granularity });
+        ServiceStatus { service, scheduler, flags, persistence, one_packet, counters, servers }
     }
 }
 
@@ -175,6 +225,12 @@ fn reply() -> impl Strategy<Value = Reply> {
         (vec(connection(), 0..4), any::<Option<String>>())
             .prop_map(|(connections, next)| Reply::ConnectionList(ConnectionList { connections, next })),
         stats.prop_map(Reply::Stats),
+        settings().prop_map(|settings| Reply::Settings(SettingsList { settings })),
+        any::<[u64; 3]>().prop_map(|[tcp, tcp_fin, udp]| Reply::Timeouts(TimeoutsInForce {
+            tcp,
+            tcp_fin,
+            udp
+        })),
         (vec(summary(), 0..3), summary()).prop_map(|(lcores, all)| Reply::Latency(Latency { lcores, all })),
         any::<(String, String, u32)>().prop_map(|(director, dpdk, protocol)| Reply::Version(Version {
             director,
@@ -301,6 +357,10 @@ fn changes_are_the_requests_that_add_edit_or_delete() {
             true,
         ),
         (r#"{"version":1,"id":1,"request":"connection.list"}"#, false),
+        (r#"{"version":1,"id":1,"request":"settings.set","settings":{"sloppy_tcp":true}}"#, true),
+        (r#"{"version":1,"id":1,"request":"timeouts.set","udp":60}"#, true),
+        (r#"{"version":1,"id":1,"request":"settings"}"#, false),
+        (r#"{"version":1,"id":1,"request":"timeouts"}"#, false),
         (r#"{"version":1,"id":1,"request":"stats"}"#, false),
     ] {
         assert_eq!(decode_request(line.as_bytes()).expect("a request").request.changes(), changes, "{line}");

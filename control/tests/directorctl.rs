@@ -93,6 +93,78 @@ UDP   [2001:db8::80]:53   sh (sh-fallback,sh-port)
 }
 
 #[test]
+fn persistence_thresholds_and_one_packet_scheduling() {
+    let running = Running::start(0, Limits::default());
+    good(&running, "service add tcp 10.99.0.1:0 --persistent 600 --granularity 255.255.255.0");
+    good(&running, "service add tcp 10.99.0.1:443 --persistent");
+    good(&running, "service add udp [2001:db8::80]:53 --granularity 64 --one-packet");
+    good(&running, "server add tcp 10.99.0.1:443 10.0.2.11 -x 100 -y 80");
+    let list = good(&running, "service list");
+    for words in [
+        "10.99.0.1:0           wlc persistent 600 mask 255.255.255.0\n",
+        "10.99.0.1:443         wlc persistent 360\n",
+        "[2001:db8::80]:53     wlc persistent 360 mask 64 ops\n",
+    ] {
+        assert!(
+            list.contains(&words.split_whitespace().collect::<Vec<_>>()[1..].join(" ")),
+            "{words}\n{list}"
+        );
+    }
+    good(&running, "service edit tcp 10.99.0.1:443 --persistent 1800");
+    good(&running, "service edit udp [2001:db8::80]:53 --no-one-packet --no-persistence");
+    good(&running, "server edit tcp 10.99.0.1:443 10.0.2.11 --lower-threshold 50");
+    let json: Value = serde_json::from_str(&good(&running, "--json service list")).expect("JSON");
+    let services = &json["services"];
+    assert_eq!(services[0]["persistence"], json!({"timeout": 600, "granularity": 24}));
+    assert_eq!(services[1]["persistence"], json!({"timeout": 1800, "granularity": 32}));
+    assert_eq!((&services[2]["persistence"], &services[2]["one_packet"]), (&Value::Null, &json!(false)));
+    let server = &services[1]["servers"][0];
+    assert_eq!((&server["upper_threshold"], &server["lower_threshold"]), (&json!(100), &json!(50)));
+    let thresholds = good(&running, "service list --thresholds");
+    assert!(
+        thresholds.lines().any(|line| line.ends_with("100          50           3          4")),
+        "{thresholds}"
+    );
+    for (wrong, why) in [
+        ("service add tcp 10.99.0.1:80 --granularity 255.0.255.0", "stand together"),
+        ("service add tcp 10.99.0.1:80 --granularity 0", "from 1 to 32"),
+        ("service add tcp 10.99.0.1:80 --persistent 0", "1..=2678400"),
+        ("service edit tcp 10.99.0.1:80 --persistent 5 --no-persistence", "cannot be used with"),
+    ] {
+        let errors = bad(&running.path, wrong, 2);
+        assert!(errors.contains(why), "{wrong}: {errors}");
+    }
+}
+
+#[test]
+fn settings_and_timeouts_are_shown_and_changed() {
+    let running = Running::start(0, Limits::default());
+    let settings = good(&running, "settings");
+    assert_eq!(settings.lines().count(), 16, "{settings}");
+    assert!(settings.contains("lblc_expiration            86400\n"), "{settings}");
+    good(&running, "settings set sloppy_tcp=on drop_entry=2 pmtu_disc=0");
+    let json: Value = serde_json::from_str(&good(&running, "--json settings")).expect("JSON");
+    let settings = &json["settings"];
+    assert_eq!(
+        (&settings["sloppy_tcp"], &settings["drop_entry"], &settings["pmtu_disc"]),
+        (&json!(true), &json!(2), &json!(false))
+    );
+    let errors = bad(&running.path, "settings set secure_tcp=4", 1);
+    assert!(errors.contains("setting secure_tcp cannot be 4 (bad-setting)"), "{errors}");
+    assert!(errors.contains("try: give a number from 0 to 3"), "{errors}");
+    assert!(bad(&running.path, "settings set backup_only=1", 1).contains("(no-such-setting)"));
+    assert!(bad(&running.path, "settings set sloppy_tcp", 2).contains("write NAME=VALUE"));
+
+    assert_eq!(
+        good(&running, "timeouts"),
+        "Timeout  Seconds\ntcp          900\ntcp_fin      120\nudp          300\n"
+    );
+    good(&running, "timeouts --tcp 3600 --udp 60");
+    assert_eq!(good(&running, "--json timeouts"), "{\"tcp\":3600,\"tcp_fin\":120,\"udp\":60}\n");
+    bad(&running.path, "timeouts --udp 0", 2);
+}
+
+#[test]
 fn json_of_a_change_is_an_empty_object() {
     let running = Running::start(0, Limits::default());
     assert_eq!(good(&running, "--json service add tcp 10.99.0.1:80"), "{}\n");

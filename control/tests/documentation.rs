@@ -1,8 +1,8 @@
 //! docs/protocol.md and docs/directorctl.md keep up with the code.
 
 use control::protocol::{
-    ConnectionList, Done, Latency, Refusal, Request, ServiceList, Stats, Version, decode_reply,
-    decode_request, encode_request,
+    ConnectionList, Done, Latency, Refusal, Request, ServiceList, SettingsList, Stats, TimeoutsInForce,
+    Version, decode_reply, decode_request, encode_request,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -75,6 +75,8 @@ fn every_example_reply_is_what_the_code_makes_of_it() {
             ("service.list", Ok(ok)) => shown_exactly::<ServiceList>(request, &ok),
             ("connection.list", Ok(ok)) => shown_exactly::<ConnectionList>(request, &ok),
             ("stats", Ok(ok)) => shown_exactly::<Stats>(request, &ok),
+            ("settings", Ok(ok)) => shown_exactly::<SettingsList>(request, &ok),
+            ("timeouts", Ok(ok)) => shown_exactly::<TimeoutsInForce>(request, &ok),
             ("latency", Ok(ok)) => shown_exactly::<Latency>(request, &ok),
             ("version", Ok(ok)) if ok != serde_json::json!({}) => shown_exactly::<Version>(request, &ok),
             (_, Ok(ok)) => shown_exactly::<Done>(request, &ok),
@@ -125,6 +127,9 @@ fn the_tour_shows_every_command() {
         "server edit",
         "server del",
         "connection list",
+        "settings",
+        "settings set",
+        "timeouts",
         "stats",
         "latency",
         "version",

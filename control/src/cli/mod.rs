@@ -7,7 +7,9 @@ mod output;
 mod server;
 mod service;
 mod session;
+mod settings;
 mod stats;
+mod timeouts;
 mod values;
 mod version;
 
@@ -62,6 +64,26 @@ enum Command {
     /// List connections
     #[command(subcommand)]
     Connection(connection::Command),
+
+    /// Show or change what is set of the whole director, by the names of IPVS's sysctls
+    #[command(after_help = "\
+Examples:
+  directorctl settings
+  directorctl --json settings
+  directorctl settings set expire_nodest_conn=true conn_reuse_mode=3")]
+    Settings {
+        #[command(subcommand)]
+        command: Option<settings::Command>,
+    },
+
+    /// Show or change when connections time out, as ipvsadm --set
+    #[command(after_help = "\
+Examples:
+  directorctl timeouts
+  directorctl timeouts --tcp 3600 --udp 60
+
+Without an option they are shown. A new timeout counts for a connection from its next packet on.")]
+    Timeouts(timeouts::Options),
 
     /// Show what lcores, ports and the slow path count
     #[command(after_help = "Examples:\n  directorctl stats\n  directorctl --json stats")]
@@ -122,6 +144,8 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Service(command) => service::run(command, &mut session),
         Command::Server(command) => server::run(command, &mut session),
         Command::Connection(command) => connection::run(command, &mut session),
+        Command::Settings { command } => settings::run(command, &mut session),
+        Command::Timeouts(options) => timeouts::run(options, &mut session),
         Command::Stats => stats::run(&mut session),
         Command::Latency => latency::run(&mut session),
         Command::Version => version::run(&mut session),

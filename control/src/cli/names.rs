@@ -1,6 +1,7 @@
 //! The model's words as the tables show them.
 
-use crate::model::{ForwardingMethod, Protocol, Scheduler, SchedulerFlags};
+use crate::model::{ForwardingMethod, Persistence, Protocol, Scheduler, SchedulerFlags};
+use crate::protocol::ServiceStatus;
 
 /// `TCP` or `UDP`.
 pub(super) fn protocol(protocol: Protocol) -> &'static str {
@@ -30,9 +31,48 @@ pub(super) fn scheduler(scheduler: Scheduler, flags: SchedulerFlags) -> String {
     if set.is_empty() { name.to_owned() } else { format!("{name} ({})", set.join(",")) }
 }
 
+/// How a service is scheduled, as ipvsadm shows it: `wlc persistent 300 mask 255.255.255.0 ops`.
+pub(super) fn scheduling(service: &ServiceStatus) -> String {
+    let mut text = scheduler(service.scheduler, service.flags);
+    if let Some(persistence) = service.persistence {
+        text.push_str(&persistent(persistence, service.service.address.is_ipv4()));
+    }
+    if service.one_packet {
+        text.push_str(" ops");
+    }
+    text
+}
+
+/// ` persistent 300`, with the mask unless every client is by itself; IPv6 has a prefix length for it.
+fn persistent(persistence: Persistence, is_ipv4: bool) -> String {
+    let Persistence { timeout, granularity } = persistence;
+    let seconds = timeout.as_secs();
+    match granularity {
+        32 if is_ipv4 => format!(" persistent {seconds}"),
+        128 => format!(" persistent {seconds}"),
+        bits if is_ipv4 => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(bits.min(32))).unwrap_or(0);
+            format!(" persistent {seconds} mask {}", std::net::Ipv4Addr::from(mask))
+        }
+        bits => format!(" persistent {seconds} mask {bits}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn persistence_reads_as_ipvsadm_shows_it() {
+        let text = |granularity, is_ipv4| {
+            let timeout = std::time::Duration::from_secs(300);
+            persistent(Persistence { timeout, granularity }, is_ipv4)
+        };
+        assert_eq!(text(32, true), " persistent 300");
+        assert_eq!(text(24, true), " persistent 300 mask 255.255.255.0");
+        assert_eq!(text(128, false), " persistent 300");
+        assert_eq!(text(32, false), " persistent 300 mask 32");
+    }
 
     #[test]
     fn flags_read_as_ipvsadm_shows_them() {

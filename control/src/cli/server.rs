@@ -13,7 +13,8 @@ pub(super) enum Command {
     #[command(after_help = "\
 Examples:
   directorctl server add tcp 10.99.0.1:80 10.0.2.11
-  directorctl server add tcp 10.99.0.1:80 10.0.2.11:8080 --method nat --weight 2")]
+  directorctl server add tcp 10.99.0.1:80 10.0.2.11:8080 --method nat --weight 2
+  directorctl server add tcp 10.99.0.1:80 10.0.2.12 --upper-threshold 1000 --lower-threshold 800")]
     Add {
         #[command(flatten)]
         service: ServiceArg,
@@ -29,14 +30,24 @@ Examples:
         /// Its share of new connections, 0 to 65535; 0: none, existing ones are served
         #[arg(long, short, default_value_t = 1)]
         weight: u16,
+
+        /// With so many connections it gets no new ones; 0: never
+        #[arg(long, short = 'x', default_value_t = 0, value_name = "CONNECTIONS")]
+        upper_threshold: u32,
+
+        /// With fewer it gets new ones again; 0: with less than three quarters of the upper threshold
+        #[arg(long, short = 'y', default_value_t = 0, value_name = "CONNECTIONS")]
+        lower_threshold: u32,
     },
 
-    /// Change the weight of a real server or its forwarding method
+    /// Change the weight of a real server, its forwarding method or its thresholds
     #[command(after_help = "\
 Examples:
   directorctl server edit tcp 10.99.0.1:80 10.0.2.11:8080 --weight 0
-  directorctl server edit tcp 10.99.0.1:80 10.0.2.11 --method tunnel --weight 3")]
-    #[command(group(clap::ArgGroup::new("change").required(true).multiple(true).args(["method", "weight"])))]
+  directorctl server edit tcp 10.99.0.1:80 10.0.2.11 --method tunnel --weight 3
+  directorctl server edit tcp 10.99.0.1:80 10.0.2.11 -x 0 -y 0")]
+    #[command(group(clap::ArgGroup::new("change").required(true).multiple(true)
+        .args(["method", "weight", "upper_threshold", "lower_threshold"])))]
     Edit {
         #[command(flatten)]
         service: ServiceArg,
@@ -52,6 +63,14 @@ Examples:
         /// Its share of new connections, 0 to 65535; 0: none, existing ones are served
         #[arg(long, short)]
         weight: Option<u16>,
+
+        /// With so many connections it gets no new ones; 0: never
+        #[arg(long, short = 'x', value_name = "CONNECTIONS")]
+        upper_threshold: Option<u32>,
+
+        /// With fewer it gets new ones again; 0: with less than three quarters of the upper threshold
+        #[arg(long, short = 'y', value_name = "CONNECTIONS")]
+        lower_threshold: Option<u32>,
     },
 
     /// Take a real server out of a virtual service
@@ -71,23 +90,25 @@ Examples:
 
 pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Failure> {
     let request = match command {
-        Command::Add { service, server, method, weight } => {
+        Command::Add { service, server, method, weight, upper_threshold: upper, lower_threshold: lower } => {
             let service = service.key();
             let server = RealServer {
                 address: server.of(service),
                 method: method.into(),
                 weight: Weight(weight),
-                thresholds: Thresholds::default(),
+                thresholds: Thresholds { upper, lower },
             };
             Request::ServerAdd { service, server }
         }
-        Command::Edit { service, server, method, weight } => {
+        Command::Edit { service, server, method, weight, upper_threshold, lower_threshold } => {
             let service = service.key();
             Request::ServerEdit {
                 service,
                 address: server.of(service),
                 weight: weight.map(Weight),
                 method: method.map(Into::into),
+                upper_threshold,
+                lower_threshold,
             }
         }
         Command::Del { service, server } => {

@@ -5,9 +5,9 @@ use clap::{Args, Subcommand};
 use super::names;
 use super::output::{Side, Table};
 use super::session::{Failure, Session};
-use super::values::{SchedulerArg, ServiceArg};
-use crate::model::SchedulerFlags;
-use crate::protocol::{Counters, Request, ServiceList};
+use super::values::{self, SchedulerArg, ServiceArg};
+use crate::model::{SchedulerFlags, Timeouts};
+use crate::protocol::{Counters, PersistenceChange, PersistenceOptions, Request, ServiceList};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -16,7 +16,12 @@ pub(super) enum Command {
 Examples:
   directorctl service add tcp 10.99.0.1:80
   directorctl service add tcp 10.99.0.1:80 --scheduler rr
-  directorctl service add udp '[2001:db8::80]:53' --scheduler mh --fallback --hash-port")]
+  directorctl service add udp '[2001:db8::80]:53' --scheduler mh --fallback --hash-port
+  directorctl service add tcp 10.99.0.1:443 --persistent
+  directorctl service add tcp 10.99.0.1:0 --persistent 600 --granularity 255.255.255.0
+  directorctl service add udp 10.99.0.1:5060 --one-packet
+
+Port 0 means every port of the address, and needs --persistent.")]
     Add {
         #[command(flatten)]
         service: ServiceArg,
@@ -27,18 +32,29 @@ Examples:
 
         #[command(flatten)]
         flags: Flags,
+
+        #[command(flatten)]
+        persistence: PersistenceArgs,
+
+        /// Schedule each datagram by itself, without a connection; udp only
+        #[arg(long, short = 'o')]
+        one_packet: bool,
     },
 
-    /// Change the scheduler of a virtual service or its flags
+    /// Change the scheduler of a virtual service, its flags, persistence or one-packet scheduling
     #[command(after_help = "\
 Examples:
   directorctl service edit tcp 10.99.0.1:80 --scheduler wrr
   directorctl service edit tcp 10.99.0.1:80 --scheduler sh --hash-port
   directorctl service edit tcp 10.99.0.1:80 --no-flags
+  directorctl service edit tcp 10.99.0.1:443 --persistent 1800
+  directorctl service edit tcp 10.99.0.1:443 --no-persistence
+  directorctl service edit udp 10.99.0.1:5060 --no-one-packet
 
-Flags are set all together: those named are set, the others cleared. Without any flag they stay as they are.")]
+What is not named stays as it is. Flags are set all together: those named are set, the others cleared. Without any flag they stay as they are.")]
     #[command(group(clap::ArgGroup::new("change").required(true).multiple(true)
-        .args(["scheduler", "fallback", "hash_port", "no_flags"])))]
+        .args(["scheduler", "fallback", "hash_port", "no_flags", "persistent", "granularity", "no_persistence",
+            "one_packet", "no_one_packet"])))]
     Edit {
         #[command(flatten)]
         service: ServiceArg,
@@ -53,6 +69,21 @@ Flags are set all together: those named are set, the others cleared. Without any
         /// Clear both flags
         #[arg(long, conflicts_with_all = ["fallback", "hash_port"])]
         no_flags: bool,
+
+        #[command(flatten)]
+        persistence: PersistenceArgs,
+
+        /// Make it persistent no longer
+        #[arg(long, conflicts_with_all = ["persistent", "granularity"])]
+        no_persistence: bool,
+
+        /// Schedule each datagram by itself, without a connection; udp only
+        #[arg(long, short = 'o')]
+        one_packet: bool,
+
+        /// Schedule connections again
+        #[arg(long, conflicts_with = "one_packet")]
+        no_one_packet: bool,
     },
 
     /// Delete a virtual service with its real servers
@@ -67,6 +98,7 @@ Flags are set all together: those named are set, the others cleared. Without any
 Examples:
   directorctl service list
   directorctl service list --counters
+  directorctl service list --thresholds
   directorctl --json service list
 
 Forward is Masq for nat, Route for dr, Tunnel for tunnel, as in ipvsadm.")]
@@ -74,6 +106,10 @@ Forward is Masq for nat, Route for dr, Tunnel for tunnel, as in ipvsadm.")]
         /// Show packet and byte counters instead of weights and connections
         #[arg(long)]
         counters: bool,
+
+        /// Show thresholds instead of forwarding methods and weights
+        #[arg(long, conflicts_with = "counters")]
+        thresholds: bool,
     },
 }
 
@@ -88,6 +124,26 @@ pub(super) struct Flags {
     hash_port: bool,
 }
 
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct PersistenceArgs {
+    /// Bring a client back to its real server for so long after its last new connection; 360 without a number
+    #[arg(long, short, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "360",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(Timeouts::MAX_SECONDS)))]
+    persistent: Option<u32>,
+
+    /// Which clients are one: a prefix length, or an IPv4 netmask; each by itself if not given
+    #[arg(long, short, value_name = "PREFIX", value_parser = values::granularity)]
+    granularity: Option<u8>,
+}
+
+impl PersistenceArgs {
+    /// None if nothing of it was given.
+    fn options(self) -> Option<PersistenceOptions> {
+        let PersistenceArgs { persistent: timeout, granularity } = self;
+        (timeout.is_some() || granularity.is_some()).then_some(PersistenceOptions { timeout, granularity })
+    }
+}
+
 impl From<Flags> for SchedulerFlags {
     fn from(flags: Flags) -> Self {
         SchedulerFlags { fallback: flags.fallback, port: flags.hash_port }
@@ -96,22 +152,42 @@ impl From<Flags> for SchedulerFlags {
 
 pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Failure> {
     match command {
-        Command::Add { service, scheduler, flags } => session.change(&Request::ServiceAdd {
-            service: service.key(),
-            scheduler: scheduler.into(),
-            flags: flags.into(),
-        }),
-        Command::Edit { service, scheduler, flags, no_flags } => {
+        Command::Add { service, scheduler, flags, persistence, one_packet } => {
+            session.change(&Request::ServiceAdd {
+                service: service.key(),
+                scheduler: scheduler.into(),
+                flags: flags.into(),
+                persistence: persistence.options(),
+                one_packet,
+            })
+        }
+        Command::Edit {
+            service,
+            scheduler,
+            flags,
+            no_flags,
+            persistence,
+            no_persistence,
+            one_packet,
+            no_one_packet,
+        } => {
             let any = flags.fallback || flags.hash_port || no_flags;
+            let off = no_persistence.then_some(PersistenceChange::OFF);
             session.change(&Request::ServiceEdit {
                 service: service.key(),
                 scheduler: scheduler.map(Into::into),
                 flags: any.then(|| flags.into()),
+                persistence: off.or(persistence.options().map(PersistenceChange::On)),
+                one_packet: (one_packet || no_one_packet).then_some(one_packet),
             })
         }
         Command::Del { service } => session.change(&Request::ServiceDelete { service: service.key() }),
-        Command::List { counters } => {
-            let text = if counters { with_counters } else { with_connections };
+        Command::List { counters, thresholds } => {
+            let text = match (counters, thresholds) {
+                (true, _) => with_counters,
+                (_, true) => with_thresholds,
+                _ => with_connections,
+            };
             session.show(&Request::ServiceList {}, text).map(|_| ())
         }
     }
@@ -133,7 +209,7 @@ fn with_connections(list: &ServiceList) -> String {
         table.row([
             names::protocol(service.service.protocol).to_owned(),
             service.service.address.to_string(),
-            names::scheduler(service.scheduler, service.flags),
+            names::scheduling(service),
         ]);
         for server in &service.servers {
             table.row([
@@ -144,6 +220,34 @@ fn with_connections(list: &ServiceList) -> String {
                 server.active.to_string(),
                 server.inactive.to_string(),
             ]);
+        }
+    }
+    table.take()
+}
+
+/// As `ipvsadm -Ln --thresholds`.
+fn with_thresholds(list: &ServiceList) -> String {
+    let mut table = Table::new(&[
+        ("Prot", Side::Left),
+        ("LocalAddress:Port", Side::Left),
+        ("Uthreshold", Side::Right),
+        ("Lthreshold", Side::Right),
+        ("ActiveConn", Side::Right),
+        ("InActConn", Side::Right),
+    ]);
+    table.row(["  ->", "RemoteAddress:Port"].map(str::to_owned));
+    for service in &list.services {
+        let protocol = names::protocol(service.service.protocol);
+        table.row([protocol.to_owned(), service.service.address.to_string()]);
+        for server in &service.servers {
+            let numbers = [
+                u64::from(server.thresholds.upper),
+                u64::from(server.thresholds.lower),
+                server.active,
+                server.inactive,
+            ];
+            let words = ["  ->".to_owned(), server.address.to_string()];
+            table.row(words.into_iter().chain(numbers.map(|number| number.to_string())));
         }
     }
     table.take()

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use clap::{Args, ValueEnum};
 
-use crate::model::{ForwardingMethod, Protocol, Scheduler, ServiceKey};
+use crate::model::{ForwardingMethod, Protocol, Scheduler, ServiceKey, SettingValue};
 
 /// `tcp` or `udp`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -156,6 +156,37 @@ pub(super) fn service(text: &str) -> Result<ServiceKey, String> {
     Ok(ServiceKey { protocol, address: address.parse().map_err(|_| form())? })
 }
 
+/// A persistence granularity: a prefix length, or a netmask.
+pub(super) fn granularity(text: &str) -> Result<u8, String> {
+    if let Ok(mask) = text.parse::<std::net::Ipv4Addr>() {
+        let mask = u32::from(mask);
+        let bits = mask.leading_ones();
+        if mask.count_ones() != bits {
+            return Err("the ones of a netmask stand together: write 255.255.255.0, or 24".to_owned());
+        }
+        return match bits {
+            0 => Err("this mask makes all clients one: write at least 128.0.0.0, or 1".to_owned()),
+            bits => Ok(bits as u8),
+        };
+    }
+    match text.parse() {
+        Ok(bits @ 1..=128) => Ok(bits),
+        _ => Err("write a prefix length from 1 to 32, for IPv6 to 128, or an IPv4 netmask".to_owned()),
+    }
+}
+
+/// `NAME=VALUE` of a setting.
+pub(super) fn setting(text: &str) -> Result<(String, SettingValue), String> {
+    let form = || "write NAME=VALUE, e.g. sloppy_tcp=true or drop_entry=1".to_owned();
+    let (name, value) = text.split_once('=').ok_or_else(form)?;
+    let value = match value {
+        "true" | "on" | "yes" => SettingValue::Flag(true),
+        "false" | "off" | "no" => SettingValue::Flag(false),
+        number => SettingValue::Number(number.parse().map_err(|_| form())?),
+    };
+    if name.is_empty() { Err(form()) } else { Ok((name.to_owned(), value)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +205,26 @@ mod tests {
         }
         for text in ["", "10.0.2", "10.0.2.11:", "10.0.2.11:65536", "web1", "[10.0.2.11"] {
             assert!(server(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_granularity_is_a_prefix_length_or_a_netmask() {
+        for (text, bits) in [("24", 24), ("255.255.255.0", 24), ("255.255.255.255", 32), ("128.0.0.0", 1)] {
+            assert_eq!(granularity(text), Ok(bits), "{text}");
+        }
+        for text in ["", "0", "129", "0.0.0.0", "255.0.255.0", "0.0.0.255", "ffff::", "-1", "255.255.255"] {
+            assert!(granularity(text).is_err(), "{text:?}");
+        }
+        assert!(granularity("255.0.255.0").is_err_and(|error| error.contains("stand together")));
+    }
+
+    #[test]
+    fn a_setting_has_a_name_and_a_value() {
+        assert_eq!(setting("sloppy_tcp=on"), Ok(("sloppy_tcp".to_owned(), SettingValue::Flag(true))));
+        assert_eq!(setting("drop_entry=2"), Ok(("drop_entry".to_owned(), SettingValue::Number(2))));
+        for text in ["", "sloppy_tcp", "sloppy_tcp=", "=1", "drop_entry=much"] {
+            assert!(setting(text).is_err(), "{text:?}");
         }
     }
 

@@ -1,16 +1,32 @@
 //! The keys that a configuration can have, and the nearest of them to one that it cannot.
 
+use crate::model::Settings;
+
 /// Every table and its keys. Tables in arrays are named without an index; `""` is the top level.
 pub(super) const KEYS: &[(&str, &[&str])] = &[
-    ("", &["socket", "dpdk", "lcores", "connections", "limits", "timeouts", "port", "service"]),
+    ("", &["socket", "dpdk", "lcores", "connections", "limits", "timeouts", "settings", "port", "service"]),
     ("dpdk", &["hugepages", "memory_mb", "mbufs", "eal_args"]),
     ("lcores", &["cpus", "idle"]),
     ("connections", &["capacity"]),
     ("limits", &["services", "servers"]),
     ("timeouts", &["tcp", "tcp_fin", "udp"]),
+    ("settings", &Settings::NAMES),
     ("port", &["device", "mirror", "mtu", "rx_descriptors", "tx_descriptors", "rss"]),
-    ("service", &["protocol", "address", "scheduler", "fallback", "hash_port", "server"]),
-    ("service.server", &["address", "method", "weight"]),
+    (
+        "service",
+        &[
+            "protocol",
+            "address",
+            "scheduler",
+            "fallback",
+            "hash_port",
+            "persistence_timeout",
+            "persistence_granularity",
+            "one_packet",
+            "server",
+        ],
+    ),
+    ("service.server", &["address", "method", "weight", "upper_threshold", "lower_threshold"]),
 ];
 
 /// The keys of a table of [`KEYS`]; none for a table that is not there.
@@ -88,7 +104,7 @@ mod tests {
         assert_eq!(nearest("schedular", keys_of("service")), Some("scheduler"));
         assert_eq!(nearest("tcp-fin", keys_of("timeouts")), Some("tcp_fin"));
         assert_eq!(nearest("MTU", keys_of("port")), Some("mtu"));
-        assert_eq!(nearest("persistence", keys_of("service")), None);
+        assert_eq!(nearest("backends", keys_of("service")), None);
         assert_eq!(nearest(&"s".repeat(100_000), keys_of("service")), None);
     }
 

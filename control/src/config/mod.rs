@@ -19,7 +19,7 @@ use toml::de::DeTable;
 pub use device::{Mirror, Port, PortDevice, Rss};
 pub use errors::{ConfigError, ConfigErrors, Position};
 
-use crate::model::{Limits, Model, Timeouts};
+use crate::model::{Limits, Model, Settings, Timeouts};
 use errors::{Complaints, Site};
 
 /// Where the control socket is unless the configuration says otherwise.
@@ -41,6 +41,8 @@ pub struct Config {
     pub limits: Limits,
     /// When connections time out.
     pub timeouts: Timeouts,
+    /// What is set of the whole director.
+    pub settings: Settings,
     /// The ports, at least one, in the order of the file.
     pub ports: Vec<Port>,
     /// The services that are balanced from the start.

@@ -21,6 +21,9 @@ pub(super) const SECONDS: RangeInclusive<u32> = 1..=2_678_400;
 pub(super) const MTU: RangeInclusive<u16> = 68..=9216;
 pub(super) const DESCRIPTORS: RangeInclusive<u16> = 64..=32_768;
 pub(super) const WEIGHT: RangeInclusive<u16> = 0..=65_535;
+pub(super) const THRESHOLD: RangeInclusive<u32> = 0..=u32::MAX;
+/// In bits; what a service's family allows of it is the model's matter.
+pub(super) const GRANULARITY: RangeInclusive<u8> = 1..=128;
 
 /// The number if it is given and within the range. Complains of one that is outside.
 pub(super) fn within<T>(

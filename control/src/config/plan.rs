@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Config, Hugepages, Idle, Mirror, Port, PortDevice, Rss};
-use crate::model::Service;
+use crate::model::{Persistence, RealServer, Service, Settings, Thresholds};
 
 impl Hugepages {
     pub(super) const ALL: &'static [Hugepages] = &[Hugepages::Auto, Hugepages::Yes, Hugepages::No];
@@ -49,11 +49,12 @@ impl Config {
             lines.push(format!("further EAL arguments: {}", self.dpdk.eal_args.join(" ")));
         }
         lines.extend([self.workers(), self.room(), self.timeout_line()]);
+        lines.extend(self.settings_line());
         lines.extend(self.ports.iter().enumerate().map(|(index, port)| port_line(index, port)));
         for service in self.model.services().values() {
             lines.push(service_line(service));
             for server in &service.servers {
-                lines.push(format!("  {} {} weight {}", server.address, server.method, server.weight));
+                lines.push(server_line(server));
             }
         }
         if self.model.services().is_empty() {
@@ -111,6 +112,29 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The settings that are not the defaults, if any.
+    fn settings_line(&self) -> Option<String> {
+        let default = Settings::default();
+        let other = Settings::NAMES.into_iter().filter(|name| self.settings.get(name) != default.get(name));
+        let words: Vec<String> =
+            other.filter_map(|name| Some(format!("{name} {}", self.settings.get(name)?))).collect();
+        (!words.is_empty()).then(|| format!("settings {}", words.join(", ")))
+    }
+}
+
+fn server_line(server: &RealServer) -> String {
+    let mut line = format!("  {} {} weight {}", server.address, server.method, server.weight);
+    let Thresholds { upper, lower } = server.thresholds;
+    if server.thresholds.any() {
+        line.push_str(&format!(" upper_threshold {upper}"));
+    }
+    if lower > 0 {
+        line.push_str(&format!(" lower_threshold {lower}"));
+    }
+    line
+}
+
 fn port_line(index: usize, port: &Port) -> String {
     let kind = match &port.kind {
         PortDevice::Pci => "PCI device".to_owned(),
@@ -138,6 +162,12 @@ fn service_line(service: &Service) -> String {
     }
     if service.flags.port {
         line.push_str(" hash_port");
+    }
+    if let Some(Persistence { timeout, granularity }) = service.persistence {
+        line.push_str(&format!(" persistent {} s granularity {granularity}", timeout.as_secs()));
+    }
+    if service.one_packet {
+        line.push_str(" one_packet");
     }
     if service.servers.is_empty() {
         line.push_str(" without real servers");

@@ -2,6 +2,7 @@
 
 use super::errors::{Complaints, Site};
 use super::walk::{At, Table};
+use crate::model::{SettingValue, Settings};
 
 /// The whole file.
 pub(super) struct RawConfig {
@@ -19,6 +20,8 @@ pub(super) struct RawConfig {
     pub(super) tcp: Option<At<i128>>,
     pub(super) tcp_fin: Option<At<i128>>,
     pub(super) udp: Option<At<i128>>,
+    /// By name.
+    pub(super) settings: Vec<(&'static str, At<SettingValue>)>,
     pub(super) has_port: bool,
     pub(super) ports: Vec<RawPort>,
     pub(super) services: Vec<RawService>,
@@ -47,6 +50,9 @@ pub(super) struct RawService {
     pub(super) scheduler: Option<At<String>>,
     pub(super) fallback: Option<At<bool>>,
     pub(super) hash_port: Option<At<bool>>,
+    pub(super) persistence_timeout: Option<At<i128>>,
+    pub(super) persistence_granularity: Option<At<i128>>,
+    pub(super) one_packet: Option<At<bool>>,
     pub(super) servers: Vec<RawServer>,
 }
 
@@ -57,6 +63,8 @@ pub(super) struct RawServer {
     pub(super) address: Option<At<String>>,
     pub(super) method: Option<At<String>>,
     pub(super) weight: Option<At<i128>>,
+    pub(super) upper_threshold: Option<At<i128>>,
+    pub(super) lower_threshold: Option<At<i128>>,
 }
 
 impl RawConfig {
@@ -83,11 +91,29 @@ impl RawConfig {
             tcp: timeouts.as_ref().and_then(|table| table.integer("tcp", c)),
             tcp_fin: timeouts.as_ref().and_then(|table| table.integer("tcp_fin", c)),
             udp: timeouts.as_ref().and_then(|table| table.integer("udp", c)),
+            settings: root.table("settings", c).map(|table| settings(&table, c)).unwrap_or_default(),
             has_port: root.has_elements("port"),
             ports: root.tables("port", c).iter().map(|table| RawPort::read(table, c)).collect(),
             services: root.tables("service", c).iter().map(|table| RawService::read(table, c)).collect(),
         }
     }
+}
+
+fn settings(table: &Table<'_, '_>, complaints: &mut Complaints<'_>) -> Vec<(&'static str, At<SettingValue>)> {
+    let mut settings = Vec::new();
+    for name in Settings::NAMES {
+        let value = match Settings::default().get(name) {
+            Some(SettingValue::Flag(_)) => table
+                .boolean(name, complaints)
+                .map(|At { value, site }| At { value: SettingValue::Flag(value), site }),
+            _ => table.integer(name, complaints).map(|At { value, site }| {
+                // What does not fit is out of every range.
+                At { value: SettingValue::Number(i64::try_from(value).unwrap_or(i64::MAX)), site }
+            }),
+        };
+        settings.extend(value.map(|value| (name, value)));
+    }
+    settings
 }
 
 impl RawPort {
@@ -118,6 +144,9 @@ impl RawService {
             scheduler: table.string("scheduler", complaints),
             fallback: table.boolean("fallback", complaints),
             hash_port: table.boolean("hash_port", complaints),
+            persistence_timeout: table.integer("persistence_timeout", complaints),
+            persistence_granularity: table.integer("persistence_granularity", complaints),
+            one_packet: table.boolean("one_packet", complaints),
             servers: servers.iter().map(|table| RawServer::read(table, complaints)).collect(),
         }
     }
@@ -131,6 +160,8 @@ impl RawServer {
             address: table.string("address", complaints),
             method: table.string("method", complaints),
             weight: table.integer("weight", complaints),
+            upper_threshold: table.integer("upper_threshold", complaints),
+            lower_threshold: table.integer("lower_threshold", complaints),
         }
     }
 }

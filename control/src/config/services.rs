@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::errors::{Complaints, Site};
 use super::raw::{RawServer, RawService};
 use super::walk::At;
 use super::{keys, number};
 use crate::model::{
-    EditError, ForwardingMethod, Limited, Limits, Place, Protocol, RealServer, Scheduler, SchedulerFlags,
-    Service, ServiceKey, Thresholds, Weight, faults,
+    EditError, ForwardingMethod, Limited, Limits, Persistence, PersistenceEdit, Place, Protocol, RealServer,
+    Scheduler, SchedulerFlags, Service, ServiceKey, Thresholds, Weight, faults,
 };
 
 /// Understands every `[[service]]`. Complains of all that is wrong, and leaves that out.
@@ -80,7 +81,9 @@ fn service(raw: &RawService, complaints: &mut Complaints<'_>) -> Option<Service>
     for raw in &raw.servers {
         if let Some(server) = server(raw, address.map(|address| address.port()), complaints) {
             servers.push(server);
-            sites.push(raw.address.as_ref().map_or(&raw.site, |at| &at.site));
+            let threshold = raw.lower_threshold.as_ref().or(raw.upper_threshold.as_ref());
+            let address = raw.address.as_ref().map_or(&raw.site, |at| &at.site);
+            sites.push((address, threshold.map_or(&raw.site, |at| &at.site)));
         }
     }
 
@@ -91,18 +94,38 @@ fn service(raw: &RawService, complaints: &mut Complaints<'_>) -> Option<Service>
     let unclear_scheduler = raw.scheduler.is_some() && scheduler.is_none();
     let key = ServiceKey { protocol: protocol.unwrap_or(Protocol::Tcp), address: address? };
     let scheduler = scheduler.unwrap_or_default();
-    let service = Service { key, scheduler, flags, persistence: None, one_packet: false, servers };
+    let persistence = persistence(raw, key, complaints);
+    let one_packet = flag(&raw.one_packet);
+    let service = Service { key, scheduler, flags, persistence, one_packet, servers };
     for fault in faults(&service) {
         let site = match fault.place {
             Place::Address => address_site(raw),
             Place::Flags if unclear_scheduler => continue,
             Place::Flags => flag_site.map_or(&raw.site, |at| &at.site),
-            Place::PersistenceTimeout | Place::PersistenceGranularity | Place::OnePacket => &raw.site,
-            Place::Server(index) | Place::Thresholds(index) => sites[index],
+            Place::PersistenceTimeout => site_of(raw, raw.persistence_timeout.as_ref()),
+            Place::PersistenceGranularity => site_of(raw, raw.persistence_granularity.as_ref()),
+            // With a protocol that nobody understands, it may well be right.
+            Place::OnePacket if protocol.is_none() => continue,
+            Place::OnePacket => site_of(raw, raw.one_packet.as_ref()),
+            Place::Server(index) => sites[index].0,
+            Place::Thresholds(index) => sites[index].1,
         };
         complaints.add(site, fault.error.to_string(), config_remedy(&fault.error));
     }
     protocol.map(|_| service)
+}
+
+fn site_of<'a, T>(raw: &'a RawService, at: Option<&'a At<T>>) -> &'a Site {
+    at.map_or(&raw.site, |at| &at.site)
+}
+
+/// Persistent is a service of which either is given.
+fn persistence(raw: &RawService, key: ServiceKey, complaints: &mut Complaints<'_>) -> Option<Persistence> {
+    let timeout = number::within(raw.persistence_timeout.as_ref(), number::SECONDS, complaints);
+    let granularity = number::within(raw.persistence_granularity.as_ref(), number::GRANULARITY, complaints);
+    let given = raw.persistence_timeout.is_some() || raw.persistence_granularity.is_some();
+    let timeout = timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
+    given.then(|| PersistenceEdit::On { timeout, granularity }.of(None, key.address.ip()))?
 }
 
 /// The model's remedies are for edits of a running director; in a file some things are mended otherwise.
@@ -115,6 +138,11 @@ fn config_remedy(error: &EditError) -> String {
         EditError::FlagsNotAllowed { .. } => {
             "remove it, or add scheduler = \"sh\" or scheduler = \"mh\"".to_owned()
         }
+        EditError::PortZeroNotPersistent { .. } => {
+            "add persistence_timeout, e.g. persistence_timeout = 360, or give a port from 1 to 65535"
+                .to_owned()
+        }
+        EditError::OnePacketNotUdp { .. } => "remove it, or change protocol to \"udp\"".to_owned(),
         other => other.remedy(),
     }
 }
@@ -149,6 +177,15 @@ fn server(raw: &RawServer, service_port: Option<u16>, complaints: &mut Complaint
     }
     let method = word(raw.method.as_ref(), ForwardingMethod::ALL, ForwardingMethod::word, complaints);
     let weight = number::within(raw.weight.as_ref(), number::WEIGHT, complaints);
+    let thresholds = [&raw.upper_threshold, &raw.lower_threshold]
+        .map(|given| number::within(given.as_ref(), number::THRESHOLD, complaints));
+    // Of two of which one cannot be told, nothing is said of how they go together.
+    let thresholds = match (thresholds, &raw.upper_threshold, &raw.lower_threshold) {
+        ([None, _], Some(_), _) | ([_, None], _, Some(_)) => Thresholds::default(),
+        ([upper, lower], ..) => {
+            Thresholds { upper: upper.unwrap_or_default(), lower: lower.unwrap_or_default() }
+        }
+    };
     let At { value, site } = raw.address.as_ref()?;
     let address = match (SocketAddr::from_str(value), IpAddr::from_str(value)) {
         (Ok(address), _) => address,
@@ -170,7 +207,7 @@ fn server(raw: &RawServer, service_port: Option<u16>, complaints: &mut Complaint
         address,
         method: method.unwrap_or_default(),
         weight: weight.map_or_else(Weight::default, Weight),
-        thresholds: Thresholds::default(),
+        thresholds,
     })
 }
 

@@ -10,7 +10,7 @@ use super::raw::{RawConfig, RawPort};
 use super::services::{services, word};
 use super::walk::At;
 use super::{Config, Connections, DEFAULT_SOCKET, Dpdk, Hugepages, Idle, Lcores, Port, device};
-use crate::model::{Limits, Model, Timeouts};
+use crate::model::{Limits, Model, Settings, Timeouts};
 
 /// A Unix socket's path has 108 bytes with the final zero.
 const MAX_SOCKET_PATH: usize = 107;
@@ -34,6 +34,7 @@ pub(super) fn config(raw: &RawConfig, complaints: &mut Complaints<'_>) -> Config
             .map_or_else(Connections::default, |capacity| Connections { capacity }),
         limits,
         timeouts: timeouts(raw, complaints),
+        settings: settings(raw, complaints),
         ports: ports(raw, complaints),
         model,
     }
@@ -129,6 +130,16 @@ fn timeouts(raw: &RawConfig, complaints: &mut Complaints<'_>) -> Timeouts {
         tcp_fin: seconds(&raw.tcp_fin, default.tcp_fin),
         udp: seconds(&raw.udp, default.udp),
     }
+}
+
+fn settings(raw: &RawConfig, complaints: &mut Complaints<'_>) -> Settings {
+    let mut settings = Settings::default();
+    for (name, At { value, site }) in &raw.settings {
+        if let Err(error) = settings.set(name, *value) {
+            complaints.add(site, format!("{value} is out of range"), error.remedy());
+        }
+    }
+    settings
 }
 
 fn ports(raw: &RawConfig, complaints: &mut Complaints<'_>) -> Vec<Port> {

@@ -18,7 +18,7 @@ pub use persistence::{Persistence, PersistenceEdit};
 pub use service::{
     ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Timeouts, Weight,
 };
-pub use settings::Settings;
+pub use settings::{SettingError, SettingValue, Settings};
 pub use text::ParseWordError;
 pub use thresholds::Thresholds;
 pub use validate::{Fault, Place, faults};

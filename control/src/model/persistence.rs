@@ -75,7 +75,7 @@ pub enum PersistenceEdit {
 
 impl PersistenceEdit {
     /// What the persistence of a service with this VIP is after the edit.
-    pub(super) fn of(self, before: Option<Persistence>, vip: IpAddr) -> Option<Persistence> {
+    pub fn of(self, before: Option<Persistence>, vip: IpAddr) -> Option<Persistence> {
         let PersistenceEdit::On { timeout, granularity } = self else { return None };
         let before = before.unwrap_or_else(|| Persistence::default_of(vip));
         Some(Persistence {

@@ -140,6 +140,11 @@ pub struct Timeouts {
     pub udp: Duration,
 }
 
+impl Timeouts {
+    /// The longest, in seconds: 31 days, as ipvsadm has it.
+    pub const MAX_SECONDS: u32 = 31 * 24 * 3600;
+}
+
 impl Default for Timeouts {
     fn default() -> Self {
         Timeouts {

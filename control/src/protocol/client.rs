@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::codec::{Framer, MAX_REPLY_LINE, decode_reply, encode_request};
 use super::reply::{ConnectionList, Done, Latency, Refusal, ServiceList, Stats, Version};
 use super::request::{ConnectionFilter, Request};
-use crate::model::{ForwardingMethod, RealServer, Scheduler, SchedulerFlags, ServiceKey, Weight};
+use crate::model::{RealServer, ServiceKey};
 
 /// Where a director listens unless its configuration says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/director/director.sock";
@@ -133,26 +133,6 @@ impl Client {
         serde_json::from_value(ok).map_err(|error| self.bad_reply(format!("{}: {error}", request.name())))
     }
 
-    /// `service.add`.
-    pub fn service_add(
-        &mut self,
-        service: ServiceKey,
-        scheduler: Scheduler,
-        flags: SchedulerFlags,
-    ) -> Result<Done, ClientError> {
-        self.ask(&Request::ServiceAdd { service, scheduler, flags })
-    }
-
-    /// `service.edit`.
-    pub fn service_edit(
-        &mut self,
-        service: ServiceKey,
-        scheduler: Option<Scheduler>,
-        flags: Option<SchedulerFlags>,
-    ) -> Result<Done, ClientError> {
-        self.ask(&Request::ServiceEdit { service, scheduler, flags })
-    }
-
     /// `service.delete`.
     pub fn service_delete(&mut self, service: ServiceKey) -> Result<Done, ClientError> {
         self.ask(&Request::ServiceDelete { service })
@@ -166,17 +146,6 @@ impl Client {
     /// `server.add`.
     pub fn server_add(&mut self, service: ServiceKey, server: RealServer) -> Result<Done, ClientError> {
         self.ask(&Request::ServerAdd { service, server })
-    }
-
-    /// `server.edit`.
-    pub fn server_edit(
-        &mut self,
-        service: ServiceKey,
-        address: std::net::SocketAddr,
-        weight: Option<Weight>,
-        method: Option<ForwardingMethod>,
-    ) -> Result<Done, ClientError> {
-        self.ask(&Request::ServerEdit { service, address, weight, method })
     }
 
     /// `server.delete`.

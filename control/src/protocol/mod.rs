@@ -7,6 +7,7 @@ mod client;
 mod codec;
 mod connection;
 mod latency;
+mod options;
 mod reply;
 mod request;
 mod server;
@@ -18,9 +19,10 @@ pub use codec::{
     ReplyLine, decode_reply, decode_request, encode_reply, encode_request,
 };
 pub use latency::LatencySummary;
+pub use options::{Off, PersistenceChange, PersistenceOptions};
 pub use reply::{
     ConnectionList, ConnectionStatus, Counters, Done, Latency, LcoreStats, PortStats, Refusal, Reply,
-    ServerStatus, ServiceList, ServiceStatus, Stats, Version,
+    ServerStatus, ServiceList, ServiceStatus, SettingsList, Stats, TimeoutsInForce, Version,
 };
 pub use request::{ConnectionFilter, DEFAULT_PAGE, MAX_PAGE, Request};
 pub use server::{Handler, Limits, Peer, Server, may_change};

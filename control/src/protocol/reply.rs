@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::latency::LatencySummary;
-use crate::model::{ForwardingMethod, Protocol, Scheduler, SchedulerFlags, ServiceKey, Weight};
+use crate::model::{
+    ForwardingMethod, Persistence, Protocol, Scheduler, SchedulerFlags, ServiceKey, SettingValue, Settings,
+    Thresholds, Timeouts, Weight,
+};
 
 /// What stands under `"ok"`. In JSON it is the bare object of the variant; the request says which one to expect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +25,10 @@ pub enum Reply {
     Latency(Latency),
     /// To `version`.
     Version(Version),
+    /// To `settings`.
+    Settings(SettingsList),
+    /// To `timeouts`.
+    Timeouts(TimeoutsInForce),
     // Last, because an object without required fields would match every reply above.
     /// To every request that changes something.
     Done(Done),
@@ -52,6 +59,10 @@ pub struct ServiceStatus {
     pub scheduler: Scheduler,
     /// The scheduler's options.
     pub flags: SchedulerFlags,
+    /// Whether clients come back to the same real server; null: no.
+    pub persistence: Option<Persistence>,
+    /// Whether each datagram is scheduled by itself.
+    pub one_packet: bool,
     /// Sums over all lcores since the service was added.
     pub counters: Counters,
     /// Its real servers in the order in which they were added.
@@ -67,6 +78,9 @@ pub struct ServerStatus {
     pub method: ForwardingMethod,
     /// Its share of new connections; 0: none.
     pub weight: Weight,
+    /// Between how many connections it gets new ones; 0: however many.
+    #[serde(flatten)]
+    pub thresholds: Thresholds,
     /// Connections in ESTABLISHED, SYN_SENT, SYN_RECV or SYNACK, as ipvsadm's ActiveConn; never a UDP one.
     pub active: u64,
     /// All its other connections, as ipvsadm's InActConn.
@@ -229,6 +243,38 @@ pub struct Version {
     pub dpdk: String,
     /// The version of this protocol it speaks.
     pub protocol: u32,
+}
+
+/// What is set of the whole director.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingsList {
+    /// Every setting by its name.
+    pub settings: BTreeMap<String, SettingValue>,
+}
+
+impl From<Settings> for SettingsList {
+    fn from(settings: Settings) -> Self {
+        let named = |name: &str| Some((name.to_owned(), settings.get(name)?));
+        SettingsList { settings: Settings::NAMES.into_iter().filter_map(named).collect() }
+    }
+}
+
+/// When connections time out, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeoutsInForce {
+    /// An established TCP connection without packets.
+    pub tcp: u64,
+    /// A TCP connection after the first FIN.
+    pub tcp_fin: u64,
+    /// A UDP connection without packets.
+    pub udp: u64,
+}
+
+impl From<Timeouts> for TimeoutsInForce {
+    fn from(timeouts: Timeouts) -> Self {
+        let Timeouts { tcp, tcp_fin, udp } = timeouts;
+        TimeoutsInForce { tcp: tcp.as_secs(), tcp_fin: tcp_fin.as_secs(), udp: udp.as_secs() }
+    }
 }
 
 /// Why a request was not carried out, and what to do about it.

@@ -1,11 +1,14 @@
 //! What a client may ask of a running director.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::options::{PersistenceChange, PersistenceOptions};
 use crate::model::{
-    ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, Thresholds, Weight,
+    ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, SettingValue, Thresholds,
+    Weight,
 };
 
 /// Connections in one page of `connection.list` when the request names no limit.
@@ -30,8 +33,15 @@ pub enum Request {
         /// Defaults to none.
         #[serde(default)]
         flags: SchedulerFlags,
+        /// Absent: not persistent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        persistence: Option<PersistenceOptions>,
+        /// Defaults to false.
+        #[serde(default)]
+        one_packet: bool,
     },
-    /// Changes the scheduler or its flags; connections stay. Precondition: the service exists.
+    /// Changes the scheduler, its flags, persistence or one-packet scheduling; connections stay. Precondition: the
+    /// service exists.
     #[serde(rename = "service.edit")]
     ServiceEdit {
         /// What names the service.
@@ -43,6 +53,12 @@ pub enum Request {
         /// The new flags, all of them; absent: as they were.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         flags: Option<SchedulerFlags>,
+        /// What becomes of the persistence; absent: as it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        persistence: Option<PersistenceChange>,
+        /// The new one-packet scheduling; absent: as it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        one_packet: Option<bool>,
     },
     /// Deletes a service with its real servers. Precondition: the service exists.
     #[serde(rename = "service.delete")]
@@ -61,11 +77,11 @@ pub enum Request {
         /// What names the service.
         #[serde(deserialize_with = "strict_service")]
         service: ServiceKey,
-        /// The real server; `method` defaults to `dr`, `weight` to 1.
+        /// The real server; `method` defaults to `dr`, `weight` to 1, the thresholds to 0.
         #[serde(deserialize_with = "strict_server")]
         server: RealServer,
     },
-    /// Changes weight or forwarding method of a real server. Precondition: the service has a real server at this
+    /// Changes weight, forwarding method or thresholds of a real server. Precondition: the service has a real server at this
     /// address.
     #[serde(rename = "server.edit")]
     ServerEdit {
@@ -80,6 +96,12 @@ pub enum Request {
         /// The new forwarding method, for new connections; absent: as it was.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         method: Option<ForwardingMethod>,
+        /// The new upper threshold; absent: as it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        upper_threshold: Option<u32>,
+        /// The new lower threshold; absent: as it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lower_threshold: Option<u32>,
     },
     /// Takes a real server out of a service. Precondition: the service has a real server at this address.
     #[serde(rename = "server.delete")]
@@ -104,6 +126,32 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u32>,
     },
+    /// What is set of the whole director. No precondition.
+    #[serde(rename = "settings")]
+    Settings {},
+    /// Sets some of it, all or nothing. Precondition: every name is a setting's and can have its value.
+    #[serde(rename = "settings.set")]
+    SettingsSet {
+        /// The new values by name; those left out stay.
+        settings: BTreeMap<String, SettingValue>,
+    },
+    /// When connections time out. No precondition.
+    #[serde(rename = "timeouts")]
+    Timeouts {},
+    /// Changes timeouts; each counts for a connection from its next packet on. Precondition: they are from 1 to
+    /// [`crate::model::Timeouts::MAX_SECONDS`].
+    #[serde(rename = "timeouts.set")]
+    TimeoutsSet {
+        /// An established TCP connection without packets, in seconds; absent: as it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tcp: Option<u32>,
+        /// A TCP connection after the first FIN, in seconds; absent: as it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tcp_fin: Option<u32>,
+        /// A UDP connection without packets, in seconds; absent: as it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        udp: Option<u32>,
+    },
     /// Counters of lcores, ports and the slow path. No precondition.
     #[serde(rename = "stats")]
     Stats {},
@@ -117,7 +165,7 @@ pub enum Request {
 
 impl Request {
     /// Every value `"request"` may have.
-    pub const NAMES: [&'static str; 11] = [
+    pub const NAMES: [&'static str; 15] = [
         "service.add",
         "service.edit",
         "service.delete",
@@ -126,6 +174,10 @@ impl Request {
         "server.edit",
         "server.delete",
         "connection.list",
+        "settings",
+        "settings.set",
+        "timeouts",
+        "timeouts.set",
         "stats",
         "latency",
         "version",
@@ -142,6 +194,10 @@ impl Request {
             Request::ServerEdit { .. } => "server.edit",
             Request::ServerDelete { .. } => "server.delete",
             Request::ConnectionList { .. } => "connection.list",
+            Request::Settings {} => "settings",
+            Request::SettingsSet { .. } => "settings.set",
+            Request::Timeouts {} => "timeouts",
+            Request::TimeoutsSet { .. } => "timeouts.set",
             Request::Stats {} => "stats",
             Request::Latency {} => "latency",
             Request::Version {} => "version",
@@ -156,9 +212,13 @@ impl Request {
             | Request::ServiceDelete { .. }
             | Request::ServerAdd { .. }
             | Request::ServerEdit { .. }
-            | Request::ServerDelete { .. } => true,
+            | Request::ServerDelete { .. }
+            | Request::SettingsSet { .. }
+            | Request::TimeoutsSet { .. } => true,
             Request::ServiceList {}
             | Request::ConnectionList { .. }
+            | Request::Settings {}
+            | Request::Timeouts {}
             | Request::Stats {}
             | Request::Latency {}
             | Request::Version {} => false,

@@ -10,11 +10,13 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use control::model::{ForwardingMethod, Protocol, ServiceKey};
+use control::model::{
+    ForwardingMethod, PersistenceEdit, Protocol, ServiceKey, SettingError, Settings, Timeouts,
+};
 use control::protocol::{
     ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Handler, Latency, LatencySummary,
     LcoreStats, Limits, Peer, PortStats, Refusal, Reply, Request, Server, ServerStatus, ServiceList,
-    ServiceStatus, Stats, Version,
+    ServiceStatus, Stats, TimeoutsInForce, Version,
 };
 use serde_json::Value;
 
@@ -25,6 +27,8 @@ pub(crate) type Page = (ConnectionFilter, Option<String>, Option<u32>);
 pub(crate) struct FakeDirector {
     services: Mutex<Vec<ServiceStatus>>,
     connections: usize,
+    settings: Mutex<Settings>,
+    timeouts: Mutex<TimeoutsInForce>,
     /// The pages of connections that were asked for.
     pub(crate) pages: Mutex<Vec<Page>>,
 }
@@ -61,7 +65,7 @@ impl Handler for FakeDirector {
         }
         let mut services = self.services.lock().expect("no handler panicked");
         match request {
-            Request::ServiceAdd { service, scheduler, flags } => {
+            Request::ServiceAdd { service, scheduler, flags, persistence, one_packet } => {
                 if find(&mut services, service).is_ok() {
                     return Err(Refusal::new("service-exists", "it exists", "edit it"));
                 }
@@ -72,12 +76,27 @@ impl Handler for FakeDirector {
                     bytes_in: 700,
                     bytes_out: 600,
                 };
-                services.push(ServiceStatus { service, scheduler, flags, counters, servers: Vec::new() });
+                let persistence = persistence
+                    .and_then(|options| PersistenceEdit::from(options).of(None, service.address.ip()));
+                services.push(ServiceStatus {
+                    service,
+                    scheduler,
+                    flags,
+                    persistence,
+                    one_packet,
+                    counters,
+                    servers: Vec::new(),
+                });
             }
-            Request::ServiceEdit { service, scheduler, flags } => {
+            Request::ServiceEdit { service, scheduler, flags, persistence, one_packet } => {
                 let status = find(&mut services, service)?;
                 status.scheduler = scheduler.unwrap_or(status.scheduler);
                 status.flags = flags.unwrap_or(status.flags);
+                if let Some(change) = persistence {
+                    let edit = PersistenceEdit::from(change);
+                    status.persistence = edit.of(status.persistence, service.address.ip());
+                }
+                status.one_packet = one_packet.unwrap_or(status.one_packet);
             }
             Request::ServiceDelete { service } => {
                 find(&mut services, service)?;
@@ -88,16 +107,19 @@ impl Handler for FakeDirector {
                     address: server.address,
                     method: server.method,
                     weight: server.weight,
+                    thresholds: server.thresholds,
                     active: 3,
                     inactive: 4,
                     counters: Counters { connections: 5, ..Counters::default() },
                 });
             }
-            Request::ServerEdit { service, address, weight, method } => {
+            Request::ServerEdit { service, address, weight, method, upper_threshold, lower_threshold } => {
                 let status = find(&mut services, service)?;
                 for server in status.servers.iter_mut().filter(|server| server.address == address) {
                     server.weight = weight.unwrap_or(server.weight);
                     server.method = method.unwrap_or(server.method);
+                    server.thresholds.upper = upper_threshold.unwrap_or(server.thresholds.upper);
+                    server.thresholds.lower = lower_threshold.unwrap_or(server.thresholds.lower);
                 }
             }
             Request::ServerDelete { service, address } => {
@@ -113,6 +135,26 @@ impl Handler for FakeDirector {
                 let next = (end < self.connections).then(|| end.to_string());
                 let connections = (start..end).map(connection).collect();
                 return Ok(Reply::ConnectionList(ConnectionList { connections, next }));
+            }
+            Request::Settings {} => {
+                let settings = *self.settings.lock().expect("no handler panicked");
+                return Ok(Reply::Settings(settings.into()));
+            }
+            Request::SettingsSet { settings: wanted } => {
+                let mut settings = self.settings.lock().expect("no handler panicked");
+                for (name, value) in wanted {
+                    let refuse = |e: SettingError| Refusal::new(e.code(), e.to_string(), e.remedy());
+                    settings.set(&name, value).map_err(refuse)?;
+                }
+            }
+            Request::Timeouts {} => {
+                return Ok(Reply::Timeouts(*self.timeouts.lock().expect("no handler panicked")));
+            }
+            Request::TimeoutsSet { tcp, tcp_fin, udp } => {
+                let mut timeouts = self.timeouts.lock().expect("no handler panicked");
+                timeouts.tcp = tcp.map_or(timeouts.tcp, u64::from);
+                timeouts.tcp_fin = tcp_fin.map_or(timeouts.tcp_fin, u64::from);
+                timeouts.udp = udp.map_or(timeouts.udp, u64::from);
             }
             Request::Stats {} => return Ok(Reply::Stats(stats())),
             Request::Latency {} => {
@@ -176,7 +218,13 @@ impl Running {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("director.sock");
         let pages = Mutex::default();
-        let director = Arc::new(FakeDirector { services: Mutex::default(), connections, pages });
+        let director = Arc::new(FakeDirector {
+            services: Mutex::default(),
+            connections,
+            settings: Mutex::default(),
+            timeouts: Mutex::new(Timeouts::default().into()),
+            pages,
+        });
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (ready, is_ready) = mpsc::channel();
         let thread = std::thread::spawn({

@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 
 use control::config::Config;
 use control::model::{Edit, EditError, Limits, Model, Settings, Timeouts};
-use control::protocol::{Handler, PROTOCOL_VERSION, Peer, Refusal, Reply, Request, Version};
+use control::protocol::{Refusal, Reply};
 
+use super::name_of;
 use super::start::{Handles, OpenPort, StartError, Started};
-use super::{listing, name_of};
-use crate::dpdk::Eal;
 use crate::kernel::ingress::IngressGuard;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::slow_path::SlowPathCounters;
@@ -41,13 +40,13 @@ pub(super) struct Controller {
     pub(super) capacity: u32,
     pub(super) since: Instant,
     limits: Limits,
-    timeouts: Timeouts,
-    settings: Settings,
 }
 
 /// What changes.
 pub(super) struct State {
     pub(super) model: Model,
+    pub(super) timeouts: Timeouts,
+    pub(super) settings: Settings,
     pub(super) compiler: Compiler,
     publisher: Publisher,
     guard: Option<IngressGuard>,
@@ -68,6 +67,8 @@ impl Controller {
         Controller {
             state: Mutex::new(State {
                 model: config.model.clone(),
+                timeouts: config.timeouts,
+                settings: config.settings,
                 compiler,
                 publisher,
                 guard,
@@ -83,8 +84,6 @@ impl Controller {
             capacity: config.connections.capacity,
             since: Instant::now(),
             limits: config.limits,
-            timeouts: config.timeouts,
-            settings: Settings::default(),
         }
     }
 
@@ -183,7 +182,7 @@ impl Controller {
 
     /// Makes these services what runs, by the kernel's latest view. Costs what changes, not what there
     /// is.
-    fn publish(&self, state: &mut State, services: Services<'_>) -> Result<(), Exhausted> {
+    pub(super) fn publish(&self, state: &mut State, services: Services<'_>) -> Result<(), Exhausted> {
         let hops = self.refresh_hops(state);
         let ports = self.ports.iter().map(|open| {
             let of_interface = open.link.and_then(|link| hops.mac_of(link.link));
@@ -193,8 +192,8 @@ impl Controller {
             services,
             ports: ports.collect(),
             hops: hops.clone(),
-            timeouts: self.timeouts,
-            settings: self.settings,
+            timeouts: state.timeouts,
+            settings: state.settings,
             quiescent: state.publisher.quiescent(),
         };
         let snapshot = state.compiler.compile(input)?;
@@ -217,7 +216,7 @@ impl Controller {
         Ok(())
     }
 
-    async fn edit(&self, edit: Edit) -> Result<Reply, Refusal> {
+    pub(super) async fn edit(&self, edit: Edit) -> Result<Reply, Refusal> {
         // A bad change is refused at once. A good one is tried again below, since others may have come
         // between while its next hop was looked for.
         self.state().model.change(&edit, &self.limits).map_err(refuse)?;
@@ -226,13 +225,7 @@ impl Controller {
         }
         let mut state = self.state();
         let change = state.model.change(&edit, &self.limits).map_err(refuse)?;
-        self.publish(&mut state, Services::Edited(&[change])).map_err(|error| {
-            Refusal::new(
-                "too-many-removed-servers",
-                error.to_string(),
-                "wait for connections to removed real servers to end",
-            )
-        })?;
+        self.publish(&mut state, Services::Edited(&[change])).map_err(exhausted)?;
         drop(state);
         tracing::info!(?edit, "changed");
         Ok(Reply::DONE)
@@ -254,49 +247,11 @@ impl Controller {
     }
 }
 
-fn refuse(error: EditError) -> Refusal {
-    Refusal::new(error.code(), error.to_string(), error.remedy())
+pub(super) fn exhausted(error: Exhausted) -> Refusal {
+    let remedy = "wait for connections to removed real servers to end";
+    Refusal::new("too-many-removed-servers", error.to_string(), remedy)
 }
 
-impl Handler for Controller {
-    async fn handle(&self, request: Request, _: Peer) -> Result<Reply, Refusal> {
-        match request {
-            Request::ServiceAdd { service, scheduler, flags } => {
-                let (persistence, one_packet) = (None, false);
-                self.edit(Edit::AddService { key: service, scheduler, flags, persistence, one_packet }).await
-            }
-            Request::ServiceEdit { service, scheduler, flags } => {
-                let (persistence, one_packet) = (None, None);
-                self.edit(Edit::EditService { key: service, scheduler, flags, persistence, one_packet }).await
-            }
-            Request::ServiceDelete { service } => self.edit(Edit::DeleteService { key: service }).await,
-            Request::ServerAdd { service, server } => self.edit(Edit::AddServer { service, server }).await,
-            Request::ServerEdit { service, address, weight, method } => {
-                let (upper_threshold, lower_threshold) = (None, None);
-                self.edit(Edit::EditServer {
-                    service,
-                    address,
-                    weight,
-                    method,
-                    upper_threshold,
-                    lower_threshold,
-                })
-                .await
-            }
-            Request::ServerDelete { service, address } => {
-                self.edit(Edit::DeleteServer { service, address }).await
-            }
-            Request::ServiceList {} => Ok(listing::services(self)),
-            Request::ConnectionList { filter, cursor, limit } => {
-                listing::connections(self, filter, cursor.as_deref(), limit).await
-            }
-            Request::Stats {} => Ok(listing::stats(self).await),
-            Request::Latency {} => Ok(listing::latency(self)),
-            Request::Version {} => Ok(Reply::Version(Version {
-                director: env!("CARGO_PKG_VERSION").into(),
-                dpdk: Eal::version(),
-                protocol: PROTOCOL_VERSION,
-            })),
-        }
-    }
+fn refuse(error: EditError) -> Refusal {
+    Refusal::new(error.code(), error.to_string(), error.remedy())
 }

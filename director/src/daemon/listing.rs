@@ -33,6 +33,8 @@ pub(super) fn services(controller: &Controller) -> Reply {
         service: service.key,
         scheduler: service.scheduler,
         flags: service.flags,
+        persistence: service.persistence,
+        one_packet: service.one_packet,
         counters: counters(totals.get(&service.key).copied().unwrap_or_default()),
         servers: service
             .servers
@@ -44,6 +46,7 @@ pub(super) fn services(controller: &Controller) -> Reply {
                     address: server.address,
                     method: server.method,
                     weight: server.weight,
+                    thresholds: server.thresholds,
                     active,
                     inactive,
                     counters: counters(id.map(|id| state.compiler.server_totals(id)).unwrap_or_default()),

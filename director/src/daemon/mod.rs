@@ -5,6 +5,7 @@
 
 mod controller;
 mod listing;
+mod requests;
 mod start;
 
 use std::path::Path;

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use control::model::{ForwardingMethod, Protocol, Service};
@@ -85,16 +85,29 @@ impl IngressGuard {
                 [("daddr", "dport", &self.current.0), ("saddr", "sport", &self.current.1)]
             {
                 for (family, is_v4) in [("ip", true), ("ip6", false)] {
-                    // Port 0 stands for all ports.
-                    for (of_all_ports, ports) in [(false, format!(" . th {side}")), (true, String::new())] {
-                        let elements = elements(endpoints, is_v4, of_all_ports);
-                        if !elements.is_empty() {
+                    // Port 0 stands for every port.
+                    for (protocol, address) in endpoints.iter().filter(|(_, address)| address.port() == 0) {
+                        if address.is_ipv4() == is_v4 {
+                            let (ip, protocol) = (address.ip(), word(*protocol));
                             let _ = writeln!(
                                 script,
-                                "add rule netdev {table} in{n} {family} {direction} . meta l4proto{ports} {{ {} }} counter drop",
-                                elements.join(", ")
+                                "add rule netdev {table} in{n} {family} {direction} {ip} meta l4proto {protocol} counter drop",
                             );
                         }
+                    }
+                    let elements: Vec<String> = endpoints
+                        .iter()
+                        .filter(|(_, address)| address.is_ipv4() == is_v4 && address.port() != 0)
+                        .map(|(protocol, address)| {
+                            format!("{} . {} . {}", address.ip(), word(*protocol), address.port())
+                        })
+                        .collect();
+                    if !elements.is_empty() {
+                        let _ = writeln!(
+                            script,
+                            "add rule netdev {table} in{n} {family} {direction} . meta l4proto . th {side} {{ {} }} counter drop",
+                            elements.join(", ")
+                        );
                     }
                 }
             }
@@ -103,24 +116,11 @@ impl IngressGuard {
     }
 }
 
-/// Endpoints as nft names them, without their ports where those stand for all.
-fn elements(endpoints: &BTreeSet<(Protocol, SocketAddr)>, is_v4: bool, of_all_ports: bool) -> Vec<String> {
-    let wanted = endpoints
-        .iter()
-        .filter(|(_, address)| address.is_ipv4() == is_v4 && (address.port() == 0) == of_all_ports);
-    let name = |(protocol, address): &(Protocol, SocketAddr)| {
-        let protocol = match protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-        };
-        let ip: IpAddr = address.ip();
-        if of_all_ports {
-            format!("{ip} . {protocol}")
-        } else {
-            format!("{ip} . {protocol} . {}", address.port())
-        }
-    };
-    wanted.map(name).collect()
+fn word(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    }
 }
 
 impl Drop for IngressGuard {

@@ -34,6 +34,23 @@ tcp = 60
 tcp_fin = 10
 udp = 2_678_400
 
+[settings]
+am_droprate = 5
+amemthresh = 2000
+conn_reuse_mode = 3
+drop_entry = 1
+drop_packet = 2
+expire_nodest_conn = true
+expire_quiescent_template = true
+lblc_expiration = 60
+lblcr_expiration = 2_678_400
+nat_icmp_send = true
+pmtu_disc = false
+run_estimation = false
+schedule_icmp = true
+secure_tcp = 3
+sloppy_tcp = true
+
 [[port]]
 device = "net_tap0,iface=dtap0"
 mirror = "dir0"
@@ -52,10 +69,15 @@ address = "10.99.0.1:53"
 scheduler = "mh"
 fallback = true
 hash_port = true
+persistence_timeout = 600
+persistence_granularity = 24
+one_packet = true
   [[service.server]]
   address = "10.0.2.11:5353"
   method = "nat"
   weight = 0
+  upper_threshold = 100
+  lower_threshold = 80
   [[service.server]]
   address = "10.0.2.12"
   method = "tunnel"

@@ -58,6 +58,11 @@ fn numbers_keep_to_their_ranges() {
         ("timeouts", "tcp", 1, 2_678_400),
         ("timeouts", "tcp_fin", 1, 2_678_400),
         ("timeouts", "udp", 1, 2_678_400_i64),
+        ("settings", "am_droprate", 1, 4_294_967_295),
+        ("settings", "amemthresh", 0, 4_294_967_295),
+        ("settings", "conn_reuse_mode", 0, 3),
+        ("settings", "secure_tcp", 0, 3),
+        ("settings", "lblc_expiration", 1, 2_678_400),
     ] {
         for right in [least, most] {
             good(&format!("{LEAST}[{table}]\n{key} = {right}\n"));

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::super::keys::KEYS;
 use super::*;
-use crate::model::{ForwardingMethod, Protocol, Scheduler, SchedulerFlags, Service, Weight};
+use crate::model::{
+    ForwardingMethod, Persistence, Protocol, Scheduler, SchedulerFlags, Service, Thresholds, Weight,
+};
 
 #[test]
 fn whatever_can_be_left_out_has_its_default() {
@@ -35,6 +37,7 @@ fn whatever_can_be_left_out_has_its_default() {
                 tcp_fin: Duration::from_secs(120),
                 udp: Duration::from_secs(300),
             },
+            settings: Settings::default(),
             ports: vec![port],
             model: Model::default(),
         }
@@ -71,6 +74,24 @@ fn every_key_reaches_the_configuration() {
     assert_eq!(config.limits, Limits { services: 10, servers: 20 });
     let [tcp, tcp_fin, udp] = [60, 10, 2_678_400].map(Duration::from_secs);
     assert_eq!(config.timeouts, Timeouts { tcp, tcp_fin, udp });
+    let settings = Settings {
+        sloppy_tcp: true,
+        expire_nodest_conn: true,
+        expire_quiescent_template: true,
+        conn_reuse_mode: 3,
+        drop_entry: 1,
+        drop_packet: 2,
+        secure_tcp: 3,
+        am_droprate: 5,
+        amemthresh: 2000,
+        nat_icmp_send: true,
+        schedule_icmp: true,
+        pmtu_disc: false,
+        lblc_expiration: Duration::from_secs(60),
+        lblcr_expiration: Duration::from_secs(2_678_400),
+        run_estimation: false,
+    };
+    assert_eq!(config.settings, settings);
     let [tap, pci] = &config.ports[..] else { panic!("two ports, not {:?}", config.ports) };
     assert_eq!(tap.mirror, Mirror::Interface("dir0".to_owned()));
     assert_eq!((tap.mtu, tap.rx_descriptors, tap.tx_descriptors), (1400, 512, 256));
@@ -84,6 +105,10 @@ fn every_key_reaches_the_configuration() {
     assert_eq!(dns.flags, SchedulerFlags { fallback: true, port: true });
     assert_eq!((dns.servers[0].method, dns.servers[0].weight), (ForwardingMethod::Nat, Weight(0)));
     assert_eq!(dns.servers[0].address.to_string(), "10.0.2.11:5353");
+    assert_eq!(dns.servers[0].thresholds, Thresholds { upper: 100, lower: 80 });
+    let persistence = Persistence { timeout: Duration::from_secs(600), granularity: 24 };
+    assert_eq!((dns.persistence, dns.one_packet), (Some(persistence), true));
+    assert_eq!((services[0].persistence, services[0].one_packet), (None, false));
     assert_eq!(dns.servers[1].address.to_string(), "10.0.2.12:53");
 }
 
@@ -105,12 +130,15 @@ further EAL arguments: --log-level=lib.eal:debug --iova-mode=va
 2 worker lcores on CPUs 1, 3, sleeping when idle
 room for 5000 connections per lcore, 10 services and 20 servers
 timeouts tcp 60 s, tcp_fin 10 s, udp 2678400 s
+settings am_droprate 5, amemthresh 2000, conn_reuse_mode 3, drop_entry 1, drop_packet 2, \
+expire_nodest_conn true, expire_quiescent_template true, lblc_expiration 60, lblcr_expiration 2678400, \
+nat_icmp_send true, pmtu_disc false, run_estimation false, schedule_icmp true, secure_tcp 3, sloppy_tcp true
 port 0 net_tap0,iface=dtap0, virtual device of net_tap, mirrored by dir0, mtu 1400, \
 512 receive and 256 transmit descriptors, RSS by source alone if the device can
 port 1 0000:03:00.0, PCI device, without a mirror, mtu 1500, 1024 receive and 1024 transmit descriptors
 service tcp 10.99.0.1:80 scheduler wlc without real servers
-service udp 10.99.0.1:53 scheduler mh fallback hash_port
-  10.0.2.11:5353 nat weight 0
+service udp 10.99.0.1:53 scheduler mh fallback hash_port persistent 600 s granularity 24 one_packet
+  10.0.2.11:5353 nat weight 0 upper_threshold 100 lower_threshold 80
   10.0.2.12:53 tunnel weight 1
 ";
     assert_eq!(good(WHOLE).plan(), expected);

@@ -1,0 +1,111 @@
+//! What the director does when it is asked over its control socket.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use control::model::{Edit, PersistenceEdit, SettingError, SettingValue, Timeouts};
+use control::protocol::{Handler, PROTOCOL_VERSION, Peer, Refusal, Reply, Request, Version};
+
+use super::controller::{Controller, exhausted};
+use super::listing;
+use crate::dpdk::Eal;
+use crate::service::Services;
+
+impl Handler for Controller {
+    async fn handle(&self, request: Request, _: Peer) -> Result<Reply, Refusal> {
+        match request {
+            Request::ServiceAdd { service: key, scheduler, flags, persistence, one_packet } => {
+                let persistence =
+                    persistence.and_then(|options| PersistenceEdit::from(options).of(None, key.address.ip()));
+                self.edit(Edit::AddService { key, scheduler, flags, persistence, one_packet }).await
+            }
+            Request::ServiceEdit { service: key, scheduler, flags, persistence, one_packet } => {
+                let persistence = persistence.map(PersistenceEdit::from);
+                self.edit(Edit::EditService { key, scheduler, flags, persistence, one_packet }).await
+            }
+            Request::ServiceDelete { service } => self.edit(Edit::DeleteService { key: service }).await,
+            Request::ServerAdd { service, server } => self.edit(Edit::AddServer { service, server }).await,
+            Request::ServerEdit { service, address, weight, method, upper_threshold, lower_threshold } => {
+                self.edit(Edit::EditServer {
+                    service,
+                    address,
+                    weight,
+                    method,
+                    upper_threshold,
+                    lower_threshold,
+                })
+                .await
+            }
+            Request::ServerDelete { service, address } => {
+                self.edit(Edit::DeleteServer { service, address }).await
+            }
+            Request::Settings {} => Ok(Reply::Settings(self.state().settings.into())),
+            Request::SettingsSet { settings } => self.set(&settings),
+            Request::Timeouts {} => Ok(Reply::Timeouts(self.state().timeouts.into())),
+            Request::TimeoutsSet { tcp, tcp_fin, udp } => self.set_timeouts(tcp, tcp_fin, udp),
+            Request::ServiceList {} => Ok(listing::services(self)),
+            Request::ConnectionList { filter, cursor, limit } => {
+                listing::connections(self, filter, cursor.as_deref(), limit).await
+            }
+            Request::Stats {} => Ok(listing::stats(self).await),
+            Request::Latency {} => Ok(listing::latency(self)),
+            Request::Version {} => Ok(Reply::Version(Version {
+                director: env!("CARGO_PKG_VERSION").into(),
+                dpdk: Eal::version(),
+                protocol: PROTOCOL_VERSION,
+            })),
+        }
+    }
+}
+
+impl Controller {
+    /// Sets settings, all of them or none.
+    fn set(&self, wanted: &BTreeMap<String, SettingValue>) -> Result<Reply, Refusal> {
+        let mut state = self.state();
+        let mut settings = state.settings;
+        for (name, value) in wanted {
+            let refuse = |e: SettingError| Refusal::new(e.code(), e.to_string(), e.remedy());
+            settings.set(name, *value).map_err(refuse)?;
+        }
+        let before = std::mem::replace(&mut state.settings, settings);
+        if let Err(error) = self.publish(&mut state, Services::Edited(&[])) {
+            state.settings = before;
+            return Err(exhausted(error));
+        }
+        drop(state);
+        tracing::info!(?wanted, "settings changed");
+        Ok(Reply::DONE)
+    }
+
+    fn set_timeouts(
+        &self,
+        tcp: Option<u32>,
+        tcp_fin: Option<u32>,
+        udp: Option<u32>,
+    ) -> Result<Reply, Refusal> {
+        let mut state = self.state();
+        let mut timeouts = state.timeouts;
+        let Timeouts { tcp: old_tcp, tcp_fin: old_tcp_fin, udp: old_udp } = &mut timeouts;
+        for (name, old, new) in
+            [("tcp", old_tcp, tcp), ("tcp_fin", old_tcp_fin, tcp_fin), ("udp", old_udp, udp)]
+        {
+            let Some(seconds) = new else { continue };
+            if !(1..=Timeouts::MAX_SECONDS).contains(&seconds) {
+                return Err(Refusal::new(
+                    "bad-timeout",
+                    format!("timeout {name} cannot be {seconds} s"),
+                    format!("give from 1 to {} seconds", Timeouts::MAX_SECONDS),
+                ));
+            }
+            *old = Duration::from_secs(seconds.into());
+        }
+        let before = std::mem::replace(&mut state.timeouts, timeouts);
+        if let Err(error) = self.publish(&mut state, Services::Edited(&[])) {
+            state.timeouts = before;
+            return Err(exhausted(error));
+        }
+        drop(state);
+        tracing::info!(?timeouts, "timeouts changed");
+        Ok(Reply::DONE)
+    }
+}
