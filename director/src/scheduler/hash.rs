@@ -14,6 +14,20 @@ pub(super) fn fold(address: IpAddr) -> u32 {
     }
 }
 
+/// How many slots the tables of `sh` and `dh` have: 2 to the power of this (`CONFIG_IP_VS_SH_TAB_BITS`,
+/// `IP_VS_DH_TAB_BITS`).
+const BITS: u32 = 8;
+/// How many slots the tables of `sh` and `dh` have.
+pub(super) const SLOTS: u32 = 1 << BITS;
+/// Linux's `GOLDEN_RATIO_32`.
+const GOLDEN_RATIO: u32 = 0x61C8_8647;
+
+/// The slot of an address and a port: Linux's `hash_32`.
+#[inline]
+pub(super) fn slot(address: IpAddr, port: u16) -> u32 {
+    u32::from(port).wrapping_add(fold(address)).wrapping_mul(GOLDEN_RATIO) >> (32 - BITS)
+}
+
 /// The way round a table from a slot whose real server is unavailable: the client is hashed anew with
 /// a growing offset that starts at that slot (`ip_vs_sh_get_fallback`, `ip_vs_mh_get_fallback`).
 #[inline]

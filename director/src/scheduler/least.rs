@@ -16,7 +16,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::{Candidate, Load, wlc};
+use super::{Candidate, Load, lc, nq, sed, wlc};
 use crate::id::LcoreId;
 use crate::stats::Counter;
 
@@ -32,6 +32,14 @@ const TRIES: usize = 4;
 pub(super) enum Score {
     /// Overhead for its weight, as weighted least connection has it.
     Wlc,
+    /// Overhead alone, as least connection has it.
+    Lc,
+    /// Active connections and one more for its weight, as shortest expected delay has it.
+    Sed,
+    /// The same, but idle ones first, as never queue has it.
+    Nq,
+    /// Active connections for its weight.
+    Active,
 }
 
 /// How a candidate stands: the least `overhead / weight` is the best. Without weight, not available.
@@ -42,9 +50,16 @@ pub(super) struct Rating {
 }
 
 impl Score {
-    fn rate(self, candidate: &Candidate, (active, inactive): (u64, u64)) -> Rating {
+    fn rate(self, candidate: &Candidate, load: &impl Load, (active, inactive): (u64, u64)) -> Rating {
+        if !candidate.is_available(load) {
+            return Rating { overhead: 0, weight: 0 };
+        }
         match self {
             Score::Wlc => wlc::rate(candidate, active, inactive),
+            Score::Lc => lc::rate(active, inactive),
+            Score::Sed => sed::rate(candidate, active),
+            Score::Nq => nq::rate(candidate, active),
+            Score::Active => Rating { overhead: active, weight: candidate.weight },
         }
     }
 }
@@ -148,8 +163,9 @@ impl LeastLoaded {
 /// The best of all candidates by what all lcores have of each.
 fn one_by_one(score: Score, candidates: &[Candidate], load: &impl Load) -> Option<usize> {
     let mut best: Option<(usize, Rating)> = None;
-    for (at, candidate) in candidates.iter().enumerate().filter(|(_, candidate)| candidate.is_available()) {
-        let rating = score.rate(candidate, load.connections(candidate.server));
+    for (at, candidate) in candidates.iter().enumerate().filter(|(_, candidate)| candidate.is_available(load))
+    {
+        let rating = score.rate(candidate, load, load.connections(candidate.server));
         if best.is_none_or(|(_, best)| rating.order(best).is_lt()) {
             best = Some((at, rating));
         }
@@ -238,7 +254,7 @@ impl<L: Load> Tournament<'_, L> {
             return self.best();
         }
         if self.tree.others.is_empty() {
-            return self.best();
+            return self.best().or_else(|| self.revive());
         }
         for _ in 0..REFRESH {
             let at = self.tree.next.get() as usize;
@@ -246,11 +262,21 @@ impl<L: Load> Tournament<'_, L> {
             self.refresh(at);
         }
         for _ in 0..TRIES {
-            let best = self.best()?;
+            let Some(best) = self.best() else { break };
             if !self.refresh(best) {
                 return Some(best);
             }
         }
+        self.best().or_else(|| self.revive())
+    }
+
+    /// Nobody seemed available. Somebody may be again, as another lcore has found.
+    #[cold]
+    fn revive(&self) -> Option<usize> {
+        if !self.candidates.iter().any(|candidate| candidate.is_available(self.load)) {
+            return None;
+        }
+        self.fill();
         self.best()
     }
 
@@ -281,14 +307,16 @@ impl<L: Load> Tournament<'_, L> {
             None => (0, 0),
         };
         let all = (active.wrapping_add(others_active), inactive.wrapping_add(others_inactive));
-        Rated { at: at as u32, rating: self.score.rate(candidate, all) }
+        Rated { at: at as u32, rating: self.score.rate(candidate, self.load, all) }
     }
 
-    /// Mends a leaf and the nodes above it, up to the first that stays as it was.
-    fn mend(&self, at: usize) {
+    /// Mends a leaf and the nodes above it, up to the first that stays as it was. True when the leaf was not
+    /// as it is now.
+    fn mend(&self, at: usize) -> bool {
         let nodes = &self.tree.nodes;
         let mut n = self.candidates.len() + at;
         let mut rated = self.rate(at);
+        let news = nodes[n].get() != rated;
         while nodes[n].get() != rated {
             nodes[n].set(rated);
             n /= 2;
@@ -297,26 +325,23 @@ impl<L: Load> Tournament<'_, L> {
             }
             rated = nodes[2 * n].get().or_better(nodes[2 * n + 1].get());
         }
-    }
-
-    /// Looks up what other lcores have of a candidate. True when that was news.
-    fn refresh(&self, at: usize) -> bool {
-        let news = self.look_up_others(at);
-        if news {
-            self.mend(at);
-        }
         news
     }
 
-    fn look_up_others(&self, at: usize) -> bool {
-        let Some((active, inactive)) = self.tree.others.get(at) else { return false };
+    /// Looks up what other lcores have of a candidate, and whether they have found it overloaded. True when it
+    /// stands differently for that.
+    fn refresh(&self, at: usize) -> bool {
+        self.look_up_others(at);
+        self.mend(at)
+    }
+
+    fn look_up_others(&self, at: usize) {
+        let Some((active, inactive)) = self.tree.others.get(at) else { return };
         let server = self.candidates[at].server;
         let (all, own) = (self.load.connections(server), self.load.connections_on(self.lcore, server));
         let now = (all.0.wrapping_sub(own.0), all.1.wrapping_sub(own.1));
-        let news = (active.get(), inactive.get()) != now;
         active.set(now.0);
         inactive.set(now.1);
-        news
     }
 }
 
@@ -464,7 +489,7 @@ mod tests {
             for step in steps {
                 if let Some([chosen, best]) = world.step(step) {
                     prop_assert_eq!(chosen.is_some(), best.is_some());
-                    prop_assert!(chosen.is_none_or(|at| world.candidates[at].is_available()));
+                    prop_assert!(chosen.is_none_or(|at| world.candidates[at].is_available(&world.fleet)));
                 }
             }
             for _ in 0..world.candidates.len().div_ceil(REFRESH) {

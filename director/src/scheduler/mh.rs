@@ -12,7 +12,7 @@ use control::model::SchedulerFlags;
 use siphasher::sip::SipHasher13;
 
 use super::hash::{fallback, fold};
-use super::{Candidate, Request, gcd};
+use super::{Candidate, Load, Request, gcd};
 
 /// A prime (`CONFIG_IP_VS_MH_TAB_INDEX=12`).
 const SIZE: u32 = 4093;
@@ -87,13 +87,18 @@ impl MaglevHashing {
         MaglevHashing { table: table.into(), flags }
     }
 
-    pub(super) fn choose(&self, candidates: &[Candidate], request: Request) -> Option<usize> {
+    pub(super) fn choose(
+        &self,
+        candidates: &[Candidate],
+        request: Request,
+        load: &impl Load,
+    ) -> Option<usize> {
         let port = if self.flags.port { request.source_port } else { 0 };
         let address = fold(request.source);
         let slot = |offset: u32| hash(address, port, KEY_1, offset) % SIZE;
         let available = |slot: u32| {
             let at = self.table[slot as usize];
-            candidates.get(at as usize).filter(|c| c.is_available()).map(|_| at as usize)
+            candidates.get(at as usize).filter(|c| c.is_available(load)).map(|_| at as usize)
         };
         let first = slot(0);
         available(first).or_else(|| {
@@ -107,7 +112,7 @@ impl MaglevHashing {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{candidates, request};
+    use super::super::tests::{NONE, candidates, request};
     use super::*;
 
     fn build(candidates: &[Candidate], fallback: bool) -> MaglevHashing {
@@ -169,8 +174,8 @@ mod tests {
         let three = &four[..3];
         let (before, after) = (build(&four, false), build(three, false));
         let stayed = (0..4000).filter(|n| {
-            let was = before.choose(&four, request(*n)).unwrap();
-            was < 3 && after.choose(three, request(*n)) == Some(was)
+            let was = before.choose(&four, request(*n), &NONE).unwrap();
+            was < 3 && after.choose(three, request(*n), &NONE) == Some(was)
         });
         let stayed = stayed.count();
         // Three quarters were on the others; nearly all of those stay.
@@ -186,18 +191,21 @@ mod tests {
         let kind = build(&three, true);
         assert_eq!(slots(&before, 3), slots(&after, 3));
         for n in 0..500 {
-            let was = before
-                .choose(&three.iter().map(|c| Candidate { weight: 1, ..*c }).collect::<Vec<_>>(), request(n));
+            let was = before.choose(
+                &three.iter().map(|c| Candidate { weight: 1, ..*c }).collect::<Vec<_>>(),
+                request(n),
+                &NONE,
+            );
             match was {
                 Some(1) => {
-                    assert_eq!(after.choose(&three, request(n)), None);
-                    assert!(matches!(kind.choose(&three, request(n)), Some(0 | 2)));
+                    assert_eq!(after.choose(&three, request(n), &NONE), None);
+                    assert!(matches!(kind.choose(&three, request(n), &NONE), Some(0 | 2)));
                 }
-                other => assert_eq!(after.choose(&three, request(n)), other),
+                other => assert_eq!(after.choose(&three, request(n), &NONE), other),
             }
         }
-        assert_eq!(build(&[], true).choose(&[], request(1)), None);
+        assert_eq!(build(&[], true).choose(&[], request(1), &NONE), None);
         let never_had_weight = candidates(&[0, 0]);
-        assert_eq!(build(&never_had_weight, true).choose(&never_had_weight, request(1)), None);
+        assert_eq!(build(&never_had_weight, true).choose(&never_had_weight, request(1), &NONE), None);
     }
 }

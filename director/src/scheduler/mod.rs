@@ -4,17 +4,27 @@
 //! `ip_vs_ctl.c`). State that changes with each choice is shared by all lcores and touched only when
 //! a connection is created; where it follows how many connections there are, each lcore has its own.
 
+mod cache;
+mod dh;
+mod fo;
 mod hash;
+mod lblc;
+mod lblcr;
+mod lc;
 mod least;
 mod mh;
+mod nq;
+mod ovf;
 mod rr;
+mod sed;
 mod sh;
+mod twos;
 mod wlc;
 mod wrr;
 
 use std::net::IpAddr;
 
-use control::model::{self, SchedulerFlags, Settings};
+use control::model::{self, SchedulerFlags, Settings, Thresholds};
 
 use crate::id::LcoreId;
 use crate::service::ServerId;
@@ -31,12 +41,15 @@ pub struct Candidate {
     pub weight: u16,
     /// The last weight that was not 0.
     pub last_weight: u16,
+    /// With how many connections it is overloaded.
+    pub thresholds: Thresholds,
 }
 
 impl Candidate {
+    /// Whether it gets new connections: it has a weight and is not overloaded (Linux `IP_VS_DEST_F_OVERLOAD`).
     #[inline]
-    fn is_available(&self) -> bool {
-        self.weight > 0
+    pub fn is_available(&self, load: &impl Load) -> bool {
+        self.weight > 0 && !(self.thresholds.any() && load.is_overloaded(self.server))
     }
 }
 
@@ -58,6 +71,26 @@ pub trait Load {
 
     /// Those of them that are on one lcore.
     fn connections_on(&self, lcore: LcoreId, server: ServerId) -> (u64, u64);
+
+    /// Whether a real server has reached its upper threshold and not fallen below its lower one since.
+    fn is_overloaded(&self, server: ServerId) -> bool;
+
+    /// Notes whether it has.
+    fn set_overloaded(&self, server: ServerId, overloaded: bool);
+}
+
+/// What IPVS compares connections by: an active one counts 256 times as much as an inactive one on top of its
+/// own count (`ip_vs_dest_conn_overhead` in Linux `ip_vs.h`).
+fn overhead(active: u64, inactive: u64) -> u64 {
+    active.saturating_mul(257).saturating_add(inactive)
+}
+
+/// Candidates from the greatest weight down, equals in their order; those without weight left out.
+fn by_weight(candidates: &[Candidate]) -> Box<[u32]> {
+    let mut order: Vec<u32> = (0..candidates.len() as u32).collect();
+    order.retain(|at| candidates[*at as usize].weight > 0);
+    order.sort_by_key(|at| std::cmp::Reverse(candidates[*at as usize].weight));
+    order.into()
 }
 
 /// A scheduler with its state.
@@ -67,22 +100,32 @@ pub enum Scheduler {
     Rr(rr::RoundRobin),
     /// Weighted round robin.
     Wrr(wrr::WeightedRoundRobin),
-    /// Weighted least connection.
-    Wlc(least::LeastLoaded),
+    /// One that looks for the least: `lc`, `wlc`, `sed`, `nq`.
+    Least(model::Scheduler, least::LeastLoaded),
+    /// Locality-based least connection.
+    Lblc(lblc::LocalityBased),
+    /// Locality-based least connection with replication.
+    Lblcr(lblcr::Replicating),
+    /// Destination hashing.
+    Dh(dh::DestinationHashing),
     /// Source hashing.
     Sh(sh::SourceHashing),
     /// Maglev hashing.
     Mh(mh::MaglevHashing),
+    /// Weighted failover.
+    Fo(fo::Failover),
+    /// Weighted overflow.
+    Ovf(ovf::Overflow),
+    /// The better of two random choices.
+    Twos(twos::TwoChoices),
 }
 
 impl Scheduler {
     /// Whether lcores have to say when the connections of a real server change
     /// ([`Scheduler::load_changed`]), in a service with so many candidates.
     pub fn follows_load(kind: model::Scheduler, candidates: usize) -> bool {
-        !matches!(
-            kind,
-            model::Scheduler::Rr | model::Scheduler::Wrr | model::Scheduler::Sh | model::Scheduler::Mh
-        ) && least::LeastLoaded::follows_load(candidates)
+        use model::Scheduler::{Lblc, Lblcr, Lc, Nq, Sed, Wlc};
+        matches!(kind, Lc | Wlc | Lblc | Lblcr | Sed | Nq) && least::LeastLoaded::follows_load(candidates)
     }
 
     /// The scheduler of a service with these candidates, going on from where `previous` was, if that
@@ -94,42 +137,46 @@ impl Scheduler {
         previous: Option<(&Scheduler, &[Candidate])>,
         lcores: usize,
     ) -> Scheduler {
+        // What `previous` has, if it was of the same kind.
+        macro_rules! same {
+            ($kind:ident) => {
+                match previous {
+                    Some((Scheduler::$kind(scheduler), _)) => Some(scheduler),
+                    _ => None,
+                }
+            };
+        }
+        let least = |score| {
+            let previous = match previous {
+                Some((Scheduler::Least(before, least), _)) if *before == kind => Some(least),
+                _ => None,
+            };
+            Scheduler::Least(kind, least::LeastLoaded::build(score, candidates, previous, lcores))
+        };
         match kind {
-            model::Scheduler::Rr => Scheduler::Rr(rr::RoundRobin::build(
-                candidates,
-                match previous {
-                    Some((Scheduler::Rr(rr), old)) => Some((rr, old)),
-                    _ => None,
-                },
-            )),
-            model::Scheduler::Wrr => Scheduler::Wrr(wrr::WeightedRoundRobin::build(
-                candidates,
-                match previous {
-                    Some((Scheduler::Wrr(wrr), _)) => Some(wrr),
-                    _ => None,
-                },
-            )),
-            // Those that have no file of their own yet choose as the default does.
-            model::Scheduler::Wlc
-            | model::Scheduler::Lc
-            | model::Scheduler::Lblc
-            | model::Scheduler::Lblcr
-            | model::Scheduler::Dh
-            | model::Scheduler::Sed
-            | model::Scheduler::Nq
-            | model::Scheduler::Fo
-            | model::Scheduler::Ovf
-            | model::Scheduler::Twos => Scheduler::Wlc(least::LeastLoaded::build(
-                least::Score::Wlc,
-                candidates,
-                match previous {
-                    Some((Scheduler::Wlc(wlc), _)) => Some(wlc),
-                    _ => None,
-                },
-                lcores,
-            )),
+            model::Scheduler::Rr => {
+                let previous = same!(Rr).zip(previous.map(|(_, candidates)| candidates));
+                Scheduler::Rr(rr::RoundRobin::build(candidates, previous))
+            }
+            model::Scheduler::Wrr => Scheduler::Wrr(wrr::WeightedRoundRobin::build(candidates, same!(Wrr))),
+            model::Scheduler::Lc => least(least::Score::Lc),
+            model::Scheduler::Wlc => least(least::Score::Wlc),
+            model::Scheduler::Sed => least(least::Score::Sed),
+            model::Scheduler::Nq => least(least::Score::Nq),
+            model::Scheduler::Lblc => {
+                Scheduler::Lblc(lblc::LocalityBased::build(candidates, same!(Lblc), lcores))
+            }
+            model::Scheduler::Lblcr => {
+                Scheduler::Lblcr(lblcr::Replicating::build(candidates, same!(Lblcr), lcores))
+            }
+            model::Scheduler::Dh => Scheduler::Dh(dh::DestinationHashing::build(candidates)),
             model::Scheduler::Sh => Scheduler::Sh(sh::SourceHashing::build(candidates, flags)),
             model::Scheduler::Mh => Scheduler::Mh(mh::MaglevHashing::build(candidates, flags)),
+            model::Scheduler::Fo => Scheduler::Fo(fo::Failover::build(candidates)),
+            model::Scheduler::Ovf => Scheduler::Ovf(ovf::Overflow::build(candidates)),
+            model::Scheduler::Twos => {
+                Scheduler::Twos(twos::TwoChoices::build(candidates, same!(Twos), lcores))
+            }
         }
     }
 
@@ -141,15 +188,21 @@ impl Scheduler {
         request: Request,
         load: &impl Load,
         lcore: LcoreId,
-        _now: Tick,
-        _settings: &Settings,
+        now: Tick,
+        settings: &Settings,
     ) -> Option<usize> {
         match self {
-            Scheduler::Rr(rr) => rr.choose(candidates),
-            Scheduler::Wrr(wrr) => wrr.choose(candidates),
-            Scheduler::Wlc(wlc) => wlc.choose(candidates, load, lcore),
-            Scheduler::Sh(sh) => sh.choose(candidates, request),
-            Scheduler::Mh(mh) => mh.choose(candidates, request),
+            Scheduler::Rr(rr) => rr.choose(candidates, load),
+            Scheduler::Wrr(wrr) => wrr.choose(candidates, load),
+            Scheduler::Least(_, least) => least.choose(candidates, load, lcore),
+            Scheduler::Lblc(lblc) => lblc.choose(candidates, request, load, lcore, now, settings),
+            Scheduler::Lblcr(lblcr) => lblcr.choose(candidates, request, load, lcore, now, settings),
+            Scheduler::Dh(dh) => dh.choose(candidates, request, load),
+            Scheduler::Sh(sh) => sh.choose(candidates, request, load),
+            Scheduler::Mh(mh) => mh.choose(candidates, request, load),
+            Scheduler::Fo(fo) => fo.choose(candidates, load),
+            Scheduler::Ovf(ovf) => ovf.choose(candidates, load),
+            Scheduler::Twos(twos) => twos.choose(candidates, load, lcore),
         }
     }
 
@@ -157,8 +210,17 @@ impl Scheduler {
     /// it, each time, after it has changed its counters.
     pub fn load_changed(&self, candidates: &[Candidate], at: usize, load: &impl Load, lcore: LcoreId) {
         match self {
-            Scheduler::Wlc(wlc) => wlc.load_changed(candidates, at, load, lcore),
-            Scheduler::Rr(_) | Scheduler::Wrr(_) | Scheduler::Sh(_) | Scheduler::Mh(_) => {}
+            Scheduler::Least(_, least) => least.load_changed(candidates, at, load, lcore),
+            Scheduler::Lblc(lblc) => lblc.load_changed(candidates, at, load, lcore),
+            Scheduler::Lblcr(lblcr) => lblcr.load_changed(candidates, at, load, lcore),
+            Scheduler::Rr(_)
+            | Scheduler::Wrr(_)
+            | Scheduler::Dh(_)
+            | Scheduler::Sh(_)
+            | Scheduler::Mh(_)
+            | Scheduler::Fo(_)
+            | Scheduler::Ovf(_)
+            | Scheduler::Twos(_) => {}
         }
     }
 }
@@ -182,6 +244,8 @@ pub(crate) mod tests {
                 address: (std::net::Ipv4Addr::from(0x0a00_020b + i as u32), 80).into(),
                 weight,
                 last_weight: weight,
+                // None has any unless the test's load says so.
+                thresholds: Thresholds { upper: u32::MAX, lower: 0 },
             })
             .collect()
     }
@@ -191,6 +255,58 @@ pub(crate) mod tests {
         Request { source, source_port: 40_000, destination: [10, 99, 0, 1].into() }
     }
 
+    /// So many active and inactive connections, by number of the real server.
+    pub(crate) struct Fixed(pub(crate) &'static [(u64, u64)]);
+
+    /// Nobody has any, but these are overloaded.
+    pub(crate) struct Overloaded<'a>(pub(crate) &'a [u32]);
+
+    /// Nobody has any.
+    pub(crate) const NONE: Overloaded<'static> = Overloaded(&[]);
+
+    /// Connections that a test sets as it goes on.
+    pub(crate) struct Table(Vec<std::cell::Cell<(u64, u64)>>);
+
+    impl Table {
+        pub(crate) fn new(servers: usize) -> Table {
+            Table((0..servers).map(|_| Default::default()).collect())
+        }
+
+        pub(crate) fn set(&self, server: usize, connections: (u64, u64)) {
+            self.0[server].set(connections);
+        }
+    }
+
+    /// All connections are on one lcore, and nobody notes anything.
+    macro_rules! load {
+        ($type:ty, |$self:ident, $server:ident| $connections:expr, $overloaded:expr) => {
+            impl Load for $type {
+                fn connections(&$self, $server: ServerId) -> (u64, u64) {
+                    $connections
+                }
+
+                fn connections_on(&self, _: LcoreId, server: ServerId) -> (u64, u64) {
+                    self.connections(server)
+                }
+
+                fn is_overloaded(&$self, $server: ServerId) -> bool {
+                    $overloaded
+                }
+
+                fn set_overloaded(&self, _: ServerId, _: bool) {}
+            }
+        };
+    }
+
+    load!(Fixed, |self, server| self.0[server.0 as usize], server.0 == u32::MAX);
+    load!(Table, |self, server| self.0[server.0 as usize].get(), server.0 == u32::MAX);
+    load!(Overloaded<'_>, |self, server| (0, u64::from(server.0 == u32::MAX)), self.0.contains(&server.0));
+
+    /// Whom a scheduler that looks for the least chooses.
+    pub(super) fn least(score: least::Score, candidates: &[Candidate], load: &impl Load) -> Option<usize> {
+        least::LeastLoaded::build(score, candidates, None, 1).choose(candidates, load, LcoreId(0))
+    }
+
     /// Weighted least connection by its definition: every candidate is looked at.
     pub(crate) fn oracle(candidates: &[Candidate], load: &impl Load) -> Option<usize> {
         let overhead = |c: &Candidate| {
@@ -198,7 +314,7 @@ pub(crate) mod tests {
             u128::from(active) * 257 + u128::from(inactive)
         };
         let mut best: Option<(usize, u128)> = None;
-        for (at, candidate) in candidates.iter().enumerate().filter(|(_, c)| c.is_available()) {
+        for (at, candidate) in candidates.iter().enumerate().filter(|(_, c)| c.is_available(load)) {
             let here = overhead(candidate);
             // least/its weight > here/our weight, without a division.
             let better = best.is_none_or(|(least, overhead)| {

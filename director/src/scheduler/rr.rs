@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Candidate;
+use super::{Candidate, Load};
 
 /// Before the first candidate.
 const HEAD: usize = usize::MAX;
@@ -28,13 +28,13 @@ impl RoundRobin {
         RoundRobin { last: AtomicUsize::new(last.unwrap_or(HEAD)) }
     }
 
-    pub(super) fn choose(&self, candidates: &[Candidate]) -> Option<usize> {
+    pub(super) fn choose(&self, candidates: &[Candidate], load: &impl Load) -> Option<usize> {
         let mut last = self.last.load(Ordering::Relaxed);
         loop {
             let start = if last == HEAD { 0 } else { last + 1 };
             let next = (0..candidates.len())
                 .map(|step| (start + step) % candidates.len())
-                .find(|&at| candidates[at].is_available())?;
+                .find(|&at| candidates[at].is_available(load))?;
             match self.last.compare_exchange_weak(last, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Some(next),
                 Err(now) => last = now,
@@ -45,11 +45,11 @@ impl RoundRobin {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::candidates;
+    use super::super::tests::{NONE, Overloaded, candidates};
     use super::*;
 
     fn choices(rr: &RoundRobin, candidates: &[Candidate], n: usize) -> Vec<usize> {
-        (0..n).map(|_| rr.choose(candidates).unwrap()).collect()
+        (0..n).map(|_| rr.choose(candidates, &NONE).unwrap()).collect()
     }
 
     #[test]
@@ -64,8 +64,19 @@ mod tests {
         let some = candidates(&[0, 1, 0, 1]);
         assert_eq!(choices(&RoundRobin::build(&some, None), &some, 3), [1, 3, 1]);
         let none = candidates(&[0, 0]);
-        assert_eq!(RoundRobin::build(&none, None).choose(&none), None);
-        assert_eq!(RoundRobin::build(&[], None).choose(&[]), None);
+        assert_eq!(RoundRobin::build(&none, None).choose(&none, &NONE), None);
+        assert_eq!(RoundRobin::build(&[], None).choose(&[], &NONE), None);
+    }
+
+    #[test]
+    fn passes_over_the_overloaded() {
+        let three = candidates(&[1, 1, 1]);
+        let rr = RoundRobin::build(&three, None);
+        let chosen = |overloaded| rr.choose(&three, &Overloaded(overloaded));
+        assert_eq!(
+            [chosen(&[1]), chosen(&[1]), chosen(&[2]), chosen(&[0, 1, 2])],
+            [Some(0), Some(2), Some(0), None]
+        );
     }
 
     #[test]
@@ -80,6 +91,6 @@ mod tests {
         // All go, others come.
         let other = &candidates(&[1, 1, 1, 1, 1])[4..];
         assert_eq!(choices(&RoundRobin::build(other, Some((&rr, &three))), other, 2), [0, 0]);
-        assert_eq!(RoundRobin::build(&[], Some((&rr, &three))).choose(&[]), None);
+        assert_eq!(RoundRobin::build(&[], Some((&rr, &three))).choose(&[], &NONE), None);
     }
 }

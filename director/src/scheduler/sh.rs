@@ -3,13 +3,8 @@
 
 use control::model::SchedulerFlags;
 
-use super::hash::{fallback, fold};
-use super::{Candidate, Request};
-
-const BITS: u32 = 8;
-const SIZE: u32 = 1 << BITS;
-/// Linux's `GOLDEN_RATIO_32`.
-const GOLDEN_RATIO: u32 = 0x61C8_8647;
+use super::hash::{SLOTS, fallback, slot};
+use super::{Candidate, Load, Request};
 
 /// The table.
 #[derive(Debug)]
@@ -26,30 +21,34 @@ impl SourceHashing {
             let times = usize::from(candidates[at as usize].weight).max(1);
             std::iter::repeat_n(at, times)
         });
-        let table = if candidates.is_empty() { Vec::new() } else { laps.take(SIZE as usize).collect() };
+        let table = if candidates.is_empty() { Vec::new() } else { laps.take(SLOTS as usize).collect() };
         SourceHashing { table: table.into(), flags }
     }
 
-    pub(super) fn choose(&self, candidates: &[Candidate], request: Request) -> Option<usize> {
-        let port = if self.flags.port { u32::from(request.source_port) } else { 0 };
-        let hash = port.wrapping_add(fold(request.source)).wrapping_mul(GOLDEN_RATIO) >> (32 - BITS);
-        let slot = |offset: u32| offset.wrapping_add(hash) % SIZE;
+    pub(super) fn choose(
+        &self,
+        candidates: &[Candidate],
+        request: Request,
+        load: &impl Load,
+    ) -> Option<usize> {
+        let hash = slot(request.source, if self.flags.port { request.source_port } else { 0 });
+        let slot = |offset: u32| offset.wrapping_add(hash) % SLOTS;
         let available = |slot: u32| {
             let at = *self.table.get(slot as usize)? as usize;
-            candidates[at].is_available().then_some(at)
+            candidates[at].is_available(load).then_some(at)
         };
         available(slot(0)).or_else(|| {
             if !self.flags.fallback {
                 return None;
             }
-            fallback(SIZE, slot(0), slot, available)
+            fallback(SLOTS, slot(0), slot, available)
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{candidates, request};
+    use super::super::tests::{NONE, candidates, request};
     use super::*;
 
     fn flags(fallback: bool, port: bool) -> SchedulerFlags {
@@ -70,7 +69,7 @@ mod tests {
         let slot = (product >> 24) as usize;
         let candidates = candidates(&[1; 256]);
         let sh = SourceHashing::build(&candidates, flags(false, false));
-        assert_eq!(sh.choose(&candidates, request(1)), Some(slot));
+        assert_eq!(sh.choose(&candidates, request(1), &NONE), Some(slot));
     }
 
     #[test]
@@ -78,8 +77,9 @@ mod tests {
         let candidates = candidates(&[1, 1, 1]);
         let plain = SourceHashing::build(&candidates, flags(false, false));
         let by_port = SourceHashing::build(&candidates, flags(false, true));
-        let at =
-            |sh: &SourceHashing, port| sh.choose(&candidates, Request { source_port: port, ..request(7) });
+        let at = |sh: &SourceHashing, port| {
+            sh.choose(&candidates, Request { source_port: port, ..request(7) }, &NONE)
+        };
         assert!((0..100).all(|port| at(&plain, port) == at(&plain, 0)));
         assert!((0..100).any(|port| at(&by_port, port) != at(&by_port, 0)));
     }
@@ -89,9 +89,9 @@ mod tests {
         let candidates = candidates(&[0, 1]);
         let strict = SourceHashing::build(&candidates, flags(false, false));
         let kind = SourceHashing::build(&candidates, flags(true, false));
-        let refused = (0..200).filter(|n| strict.choose(&candidates, request(*n)).is_none()).count();
+        let refused = (0..200).filter(|n| strict.choose(&candidates, request(*n), &NONE).is_none()).count();
         assert!((60..140).contains(&refused), "{refused}");
-        assert!((0..200).all(|n| kind.choose(&candidates, request(n)) == Some(1)));
-        assert_eq!(SourceHashing::build(&[], flags(true, true)).choose(&[], request(1)), None);
+        assert!((0..200).all(|n| kind.choose(&candidates, request(n), &NONE) == Some(1)));
+        assert_eq!(SourceHashing::build(&[], flags(true, true)).choose(&[], request(1), &NONE), None);
     }
 }

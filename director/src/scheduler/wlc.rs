@@ -2,38 +2,22 @@
 //! connection counts 256 times as much as an inactive one on top of its own count
 //! (`ip_vs_dest_conn_overhead`). The first of equals wins.
 
-use super::Candidate;
 use super::least::Rating;
+use super::{Candidate, overhead};
 
 /// How a real server with so many connections stands.
 pub(super) fn rate(candidate: &Candidate, active: u64, inactive: u64) -> Rating {
-    Rating { overhead: active.saturating_mul(257).saturating_add(inactive), weight: candidate.weight }
+    Rating { overhead: overhead(active, inactive), weight: candidate.weight }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::least::{LeastLoaded, Score};
-    use super::super::tests::{candidates, oracle};
+    use super::super::least::Score;
+    use super::super::tests::{Fixed, candidates, least, oracle};
     use super::*;
-    use crate::id::LcoreId;
-    use crate::scheduler::Load;
-    use crate::service::ServerId;
-
-    struct Fixed(&'static [(u64, u64)]);
-
-    impl Load for Fixed {
-        fn connections(&self, server: ServerId) -> (u64, u64) {
-            self.0[server.0 as usize]
-        }
-
-        fn connections_on(&self, _: LcoreId, server: ServerId) -> (u64, u64) {
-            self.connections(server)
-        }
-    }
 
     fn choose(candidates: &[Candidate], load: &Fixed) -> Option<usize> {
-        let wlc = LeastLoaded::build(Score::Wlc, candidates, None, 1);
-        let chosen = wlc.choose(candidates, load, LcoreId(0));
+        let chosen = least(Score::Wlc, candidates, load);
         assert_eq!(chosen, oracle(candidates, load));
         chosen
     }

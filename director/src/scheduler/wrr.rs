@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Candidate, gcd};
+use super::{Candidate, Load, gcd};
 
 /// Before the first candidate.
 const HEAD: u32 = u32::MAX;
@@ -63,13 +63,13 @@ impl WeightedRoundRobin {
         WeightedRoundRobin { mark: AtomicU64::new(Mark { at: HEAD, current }.pack()), step, top }
     }
 
-    pub(super) fn choose(&self, candidates: &[Candidate]) -> Option<usize> {
+    pub(super) fn choose(&self, candidates: &[Candidate], load: &impl Load) -> Option<usize> {
         if self.top == 0 {
             return None;
         }
         let mut bits = self.mark.load(Ordering::Relaxed);
         loop {
-            let next = self.advance(Mark::unpack(bits), candidates)?;
+            let next = self.advance(Mark::unpack(bits), candidates, load)?;
             match self.mark.compare_exchange_weak(bits, next.pack(), Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Some(next.at as usize),
                 Err(now) => bits = now,
@@ -77,19 +77,26 @@ impl WeightedRoundRobin {
         }
     }
 
-    fn advance(&self, mut mark: Mark, candidates: &[Candidate]) -> Option<Mark> {
+    fn advance(&self, mut mark: Mark, candidates: &[Candidate], load: &impl Load) -> Option<Mark> {
         let mut from = if mark.at == HEAD { 0 } else { mark.at as usize + 1 };
-        // A pass that starts at the head always ends at somebody, since no pass asks for more than
-        // the greatest weight: the rest of this one and a whole one are enough.
-        for _ in 0..2 {
+        // The rest of this pass, a whole one and, where those with great weights are overloaded, one more.
+        for pass in 0..3 {
             let rest = candidates.get(from..).unwrap_or_default();
-            if let Some(ahead) = rest.iter().position(|c| u32::from(c.weight) >= mark.current) {
+            let reaches = |c: &Candidate| u32::from(c.weight) >= mark.current && c.is_available(load);
+            if let Some(ahead) = rest.iter().position(reaches) {
                 return Some(Mark { at: (from + ahead) as u32, ..mark });
             }
             mark.current = match mark.current.saturating_sub(self.step) {
                 0 => self.top,
                 lower => lower,
             };
+            if pass > 0 {
+                // Passes that would find nobody are left out.
+                let available = candidates.iter().filter(|c| c.is_available(load));
+                let most = available.map(|c| u32::from(c.weight)).max()?;
+                let passes = mark.current.saturating_sub(most).div_ceil(self.step);
+                mark.current = mark.current.saturating_sub(passes * self.step).max(1);
+            }
             from = 0;
         }
         None
@@ -98,12 +105,12 @@ impl WeightedRoundRobin {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::candidates;
+    use super::super::tests::{NONE, Overloaded, candidates};
     use super::*;
     use proptest::prelude::*;
 
     fn choices(wrr: &WeightedRoundRobin, candidates: &[Candidate], n: usize) -> Vec<usize> {
-        (0..n).map(|_| wrr.choose(candidates).unwrap()).collect()
+        (0..n).map(|_| wrr.choose(candidates, &NONE).unwrap()).collect()
     }
 
     #[test]
@@ -122,10 +129,24 @@ mod tests {
     }
 
     #[test]
+    fn the_overloaded_take_no_turn() {
+        let three = candidates(&[4, 3, 2]);
+        let wrr = WeightedRoundRobin::build(&three, None);
+        let chosen: Vec<_> = (0..6).map(|_| wrr.choose(&three, &Overloaded(&[0]))).collect();
+        assert_eq!(chosen, [1, 1, 2, 1, 2, 1].map(Some));
+        // However far the greatest weight is above the others.
+        let far = candidates(&[60_000, 1, 2]);
+        let wrr = WeightedRoundRobin::build(&far, None);
+        let chosen: Vec<_> = (0..6).map(|_| wrr.choose(&far, &Overloaded(&[0]))).collect();
+        assert_eq!(chosen, [2, 1, 2, 2, 1, 2].map(Some));
+        assert_eq!(wrr.choose(&far, &Overloaded(&[0, 1, 2])), None);
+    }
+
+    #[test]
     fn nobody_has_a_weight() {
         for weights in [&[][..], &[0], &[0, 0, 0]] {
             let candidates = candidates(weights);
-            assert_eq!(WeightedRoundRobin::build(&candidates, None).choose(&candidates), None);
+            assert_eq!(WeightedRoundRobin::build(&candidates, None).choose(&candidates, &NONE), None);
         }
     }
 
@@ -156,7 +177,7 @@ mod tests {
                 let candidates = candidates(&weights);
                 let wrr = WeightedRoundRobin::build(&candidates, previous.as_ref());
                 for _ in 0..n {
-                    match wrr.choose(&candidates) {
+                    match wrr.choose(&candidates, &NONE) {
                         Some(at) => prop_assert!(weights[at] > 0),
                         None => prop_assert!(weights.iter().all(|w| *w == 0)),
                     }

@@ -246,6 +246,7 @@ impl Compiler {
                 address: server.address,
                 weight: server.weight.0,
                 last_weight,
+                thresholds: server.thresholds,
             });
         }
         let going_on = previous.map(|p| (&p.scheduler, &p.candidates[..]));

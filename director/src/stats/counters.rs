@@ -1,7 +1,7 @@
 //! Counters of one lcore, and all lcores together.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::latency::LatencyCounters;
 use super::reason::Reason;
@@ -195,24 +195,30 @@ impl LcoreCounters {
     }
 }
 
-/// The counters of all lcores.
+/// The counters of all lcores, and what all of them have found out about real servers.
 #[derive(Clone, Debug)]
-pub struct Fleet(Arc<[Arc<LcoreCounters>]>);
+pub struct Fleet {
+    lcores: Arc<[Arc<LcoreCounters>]>,
+    /// Whether a real server is overloaded, by number. Written seldom, by whichever lcore finds it out.
+    overloaded: Arc<[AtomicBool]>,
+}
 
 impl Fleet {
     /// Of these lcores, in the order of their numbers.
     pub fn new(lcores: Vec<Arc<LcoreCounters>>) -> Fleet {
-        Fleet(lcores.into())
+        let servers = lcores.first().map_or(0, |lcore| lcore.servers.len());
+        let overloaded = (0..servers).map(|_| AtomicBool::new(false)).collect();
+        Fleet { lcores: lcores.into(), overloaded }
     }
 
     /// Each lcore's.
     pub fn lcores(&self) -> &[Arc<LcoreCounters>] {
-        &self.0
+        &self.lcores
     }
 
     /// Of one real server over all lcores.
     pub fn totals(&self, server: ServerId) -> ServerTotals {
-        self.0.iter().fold(ServerTotals::default(), |sum, lcore| {
+        self.lcores.iter().fold(ServerTotals::default(), |sum, lcore| {
             let of = lcore.server(server);
             sum.plus(ServerTotals {
                 connections: of.connections.get(),
@@ -227,14 +233,22 @@ impl Fleet {
 
 impl Load for Fleet {
     fn connections(&self, server: ServerId) -> (u64, u64) {
-        self.0.iter().fold((0u64, 0u64), |(active, inactive), lcore| {
+        self.lcores.iter().fold((0u64, 0u64), |(active, inactive), lcore| {
             let of = lcore.server(server);
             (active.wrapping_add(of.active.get()), inactive.wrapping_add(of.inactive.get()))
         })
     }
 
     fn connections_on(&self, lcore: LcoreId, server: ServerId) -> (u64, u64) {
-        let of = self.0[usize::from(lcore.0)].server(server);
+        let of = self.lcores[usize::from(lcore.0)].server(server);
         (of.active.get(), of.inactive.get())
+    }
+
+    fn is_overloaded(&self, server: ServerId) -> bool {
+        self.overloaded[server.0 as usize].load(Ordering::Relaxed)
+    }
+
+    fn set_overloaded(&self, server: ServerId, overloaded: bool) {
+        self.overloaded[server.0 as usize].store(overloaded, Ordering::Relaxed);
     }
 }

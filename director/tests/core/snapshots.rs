@@ -118,6 +118,9 @@ fn choices(service: &VirtualService, fleet: &Fleet, first: u8) -> Vec<Option<Soc
     let (now, settings) = (Tick(0), Settings::default());
     let choose =
         |n| service.scheduler.choose(&service.candidates, request(n), fleet, LcoreId(0), now, &settings);
+    if service.model.scheduler == Scheduler::Twos {
+        return Vec::new(); // draws lots
+    }
     let chosen = (0..7).map(|n| choose(first.wrapping_add(n)));
     chosen.map(|at| at.map(|at| service.candidates[at].address)).collect()
 }

@@ -1,4 +1,4 @@
-//! Weighted least connection among many real servers, packet by packet: what the pipeline tells the
+//! Weighted least connection and its kin among many real servers, packet by packet: what the pipeline tells the
 //! scheduler is enough for it to choose as if it looked at everybody.
 
 use control::model::{ForwardingMethod, Protocol, Scheduler, Weight};
@@ -41,7 +41,12 @@ fn best(world: &World) -> Option<std::net::SocketAddr> {
     let mut best: Option<(u64, u64, std::net::SocketAddr)> = None;
     for candidate in service.candidates.iter().filter(|c| c.weight > 0) {
         let (active, inactive) = world.fleet.connections(candidate.server);
-        let (overhead, weight) = (active * 257 + inactive, u64::from(candidate.weight));
+        let (overhead, weight) = match service.model.scheduler {
+            Scheduler::Lc => (active * 257 + inactive, 1),
+            Scheduler::Wlc => (active * 257 + inactive, u64::from(candidate.weight)),
+            Scheduler::Nq if active == 0 => return Some(candidate.address),
+            _ => (active + 1, u64::from(candidate.weight)),
+        };
         if best.is_none_or(|(least, its, _)| overhead * its < least * weight) {
             best = Some((overhead, weight, candidate.address));
         }
@@ -53,8 +58,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn every_new_connection_goes_to_the_least_loaded(steps in proptest::collection::vec(step(), 1..300)) {
-        let web = service(Protocol::Tcp, "10.99.0.1:80", Scheduler::Wlc, ForwardingMethod::Nat, 8080, &[1; 40]);
+    fn every_new_connection_goes_to_the_least_loaded(
+        scheduler in proptest::sample::select(vec![Scheduler::Wlc, Scheduler::Lc, Scheduler::Sed, Scheduler::Nq]),
+        steps in proptest::collection::vec(step(), 1..300),
+    ) {
+        let web = service(Protocol::Tcp, "10.99.0.1:80", scheduler, ForwardingMethod::Nat, 8080, &[1; 40]);
         let key = web.key;
         let mut world = World::new(vec![web]);
         let (mut port, mut gone) = (1024, Vec::new());
