@@ -144,10 +144,10 @@ prop_compose! {
 
 prop_compose! {
     fn server_status()(
-        address in address(), method in method(), weight: u16, thresholds in thresholds(), active: u64, inactive: u64,
+        address in address(), method in method(), weight: u16, thresholds in thresholds(), overloaded: bool, active: u64, inactive: u64,
         counters in counters(),
     ) -> ServerStatus {
-        ServerStatus { address, method, weight: Weight(weight), thresholds, active, inactive, counters }
+        ServerStatus { address, method, weight: Weight(weight), thresholds, overloaded, active, inactive, counters }
     }
 }
 

@@ -81,6 +81,8 @@ pub struct ServerStatus {
     /// Between how many connections it gets new ones; 0: however many.
     #[serde(flatten)]
     pub thresholds: Thresholds,
+    /// Whether it gets no new ones for having reached the upper threshold.
+    pub overloaded: bool,
     /// Connections in ESTABLISHED, SYN_SENT, SYN_RECV or SYNACK, as ipvsadm's ActiveConn; never a UDP one.
     pub active: u64,
     /// All its other connections, as ipvsadm's InActConn.

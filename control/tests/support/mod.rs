@@ -108,6 +108,7 @@ impl Handler for FakeDirector {
                     method: server.method,
                     weight: server.weight,
                     thresholds: server.thresholds,
+                    overloaded: false,
                     active: 3,
                     inactive: 4,
                     counters: Counters { connections: 5, ..Counters::default() },

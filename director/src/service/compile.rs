@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use control::model::{self, Change, ForwardingMethod, ServiceKey, Settings, Timeouts};
+use control::model::{self, Change, ForwardingMethod, ServiceKey, Settings, Thresholds, Timeouts};
 
 use super::registry::Registry;
 use super::{
     PortInfo, RealServer, ServerId, ServerTable, ServiceId, ServiceLookup, ServiceTable, Snapshot, SourceId,
-    TunnelSources, VirtualService,
+    TunnelSources, VirtualService, overload,
 };
 use crate::connection::{TimeoutTable, protocol_number};
 use crate::nexthop::{Hop, NextHops};
@@ -227,18 +227,25 @@ impl Compiler {
         previous: Option<&VirtualService>,
     ) -> VirtualService {
         let mut candidates = Vec::with_capacity(service.servers.len());
-        // Looked at only where a weight is 0.
-        let last_weights: LazyCell<HashMap<ServerId, u16>, _> = LazyCell::new(|| {
+        // Looked at only where a weight is 0, or there are thresholds.
+        let before: LazyCell<HashMap<ServerId, &Candidate>, _> = LazyCell::new(|| {
             let before = previous.into_iter().flat_map(|previous| &previous.candidates);
-            before.map(|candidate| (candidate.server, candidate.last_weight)).collect()
+            before.map(|candidate| (candidate.server, candidate)).collect()
         });
+        let had_thresholds =
+            previous.is_some_and(|previous| previous.candidates.iter().any(|c| c.thresholds.any()));
         // IPVS puts a new real server at the head of its list.
         let follows_load = Scheduler::follows_load(service.scheduler, service.servers.len());
         for (at, server) in service.servers.iter().enumerate().rev() {
-            let seat = if follows_load { NonZeroU32::new(at as u32 + 1) } else { None };
+            let has_seat = follows_load || server.thresholds.any();
+            let seat = if has_seat { NonZeroU32::new(at as u32 + 1) } else { None };
             let number = self.place_server((service.key, id), server, seat);
+            if had_thresholds || server.thresholds.any() {
+                let before = before.get(&number).map(|c| c.thresholds).unwrap_or_default();
+                self.judge(number, server.thresholds, before);
+            }
             let last_weight = match server.weight.0 {
-                0 => last_weights.get(&number).copied().unwrap_or_default(),
+                0 => before.get(&number).map(|c| c.last_weight).unwrap_or_default(),
                 weight => weight,
             };
             candidates.push(Candidate {
@@ -255,6 +262,18 @@ impl Compiler {
         VirtualService { id, model: service.clone(), candidates, scheduler }
     }
 
+    /// Other thresholds: whether a real server is overloaded by them. Higher ones, or none, end an overload at
+    /// once (Linux `__ip_vs_update_dest` in `ip_vs_ctl.c`).
+    fn judge(&self, server: ServerId, thresholds: Thresholds, before: Thresholds) {
+        if thresholds == before {
+            return;
+        }
+        if !thresholds.any() || thresholds.upper > before.upper {
+            self.fleet.set_overloaded(server, false);
+        }
+        overload::judge(thresholds, server, &self.fleet);
+    }
+
     /// Gives a real server a number and its place in the table.
     fn place_server(
         &mut self,
@@ -266,6 +285,7 @@ impl Compiler {
         let id = ServerId(number);
         if is_new {
             self.baselines.insert(number, self.fleet.totals(id));
+            self.fleet.set_overloaded(id, false);
         }
         let before = self.server_table.get(number as usize);
         let entry = match before {
@@ -431,7 +451,7 @@ mod tests {
     use super::*;
     use crate::service::Publisher;
     use crate::stats::LcoreCounters;
-    use control::model::{Edit, Limits, Model, Protocol, SchedulerFlags, Thresholds, Weight};
+    use control::model::{Edit, Limits, Model, Protocol, SchedulerFlags, Weight};
     use std::net::Ipv4Addr;
 
     const SERVICES: u32 = 200;

@@ -4,6 +4,7 @@
 mod chunked;
 mod compile;
 mod lookup;
+mod overload;
 mod publish;
 mod registry;
 mod snapshot;

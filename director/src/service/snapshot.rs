@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use control::model::{self, ForwardingMethod, Settings};
+use control::model::{self, ForwardingMethod, Settings, Thresholds};
 
-use super::{Chunked, ServerId, ServiceId, ServiceLookup, SourceId, TunnelSources};
+use super::{Chunked, ServerId, ServiceId, ServiceLookup, SourceId, TunnelSources, overload};
 use crate::connection::TimeoutTable;
 use crate::id::LcoreId;
 use crate::nexthop::{Hop, MacAddr, NextHops};
@@ -60,7 +60,7 @@ pub struct RealServer {
     pub tunnel_source: SourceId,
     /// The virtual service that has it, or had.
     pub service: ServiceId,
-    /// Where the service's scheduler follows its load: which one it is in the order in which real servers
+    /// Where it has thresholds or the service's scheduler follows its load: which one it is in the order in which real servers
     /// were added, the first being 1. Candidates stand in the opposite order.
     pub seat: Option<NonZeroU32>,
 }
@@ -111,13 +111,17 @@ impl Snapshot {
         self.tunnel_sources.get(server.tunnel_source)
     }
 
-    /// Tells the scheduler of a real server that its connections on an lcore are not what they were, if
-    /// it wants to know. For that lcore, after each change of its counters.
+    /// Tells whoever goes by the load of a real server that its connections on an lcore are not what they were:
+    /// its thresholds and its service's scheduler. For that lcore, after each change of its counters.
     #[inline]
     pub fn load_changed(&self, server: ServerId, load: &impl Load, lcore: LcoreId) {
         let Some(RealServer { service, seat: Some(seat), .. }) = self.server(server) else { return };
         let Some(VirtualService { candidates, scheduler, .. }) = self.service(*service) else { return };
         if let Some(at) = candidates.len().checked_sub(seat.get() as usize) {
+            let thresholds = candidates.get(at).map(|candidate| candidate.thresholds);
+            if let Some(thresholds) = thresholds.filter(Thresholds::any) {
+                overload::judge(thresholds, server, load);
+            }
             scheduler.load_changed(candidates, at, load, lcore);
         }
     }

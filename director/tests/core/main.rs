@@ -17,5 +17,6 @@ mod refusal;
 mod settings;
 mod snapshots;
 mod table;
+mod thresholds;
 mod tunnel;
 mod world;
