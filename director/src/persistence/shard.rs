@@ -43,17 +43,20 @@ impl Shard {
         self.slots.len() - self.free.len()
     }
 
-    /// The template of this name, unless it is over or `usable` does not like its real server: then it is not found
+    /// The template of this name, unless it is over or `server_of` does not know its real server: then it is not found
     /// any more.
     pub(super) fn find(
         &mut self,
         key: &TemplateKey,
         now: Tick,
-        usable: impl FnOnce(ServerId) -> bool,
+        server_of: impl FnOnce(&Template) -> Option<ServerId>,
     ) -> Option<u32> {
         let at = *self.by_key.get(key)?;
         let slot = &mut self.slots[at as usize];
-        if !slot.template.is_over(now) && usable(slot.template.server) {
+        if !slot.template.is_over(now)
+            && let Some(server) = server_of(&slot.template)
+        {
+            slot.template.server = server;
             return Some(at);
         }
         slot.listed = false;

@@ -1,6 +1,6 @@
 //! One template and its clock.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::service::ServerId;
 use crate::time::Tick;
@@ -29,6 +29,9 @@ pub struct Template {
     pub key: TemplateKey,
     /// The real server.
     pub server: ServerId,
+    /// Its address and port, which are what counts: a number may be another real server's once nobody has connections
+    /// to this one.
+    pub address: SocketAddr,
     /// A connection of it was established, so that it is not for the asking of anybody who sends a SYN.
     pub assured: bool,
     /// How long it lives after `since`, in milliseconds.
@@ -40,8 +43,14 @@ pub struct Template {
 }
 
 impl Template {
-    pub(super) fn new(key: TemplateKey, server: ServerId, timeout: u32, now: Tick) -> Template {
-        Template { key, server, assured: false, timeout, since: now, controlled: 0 }
+    /// A template without connections, whose clock starts now; `timeout` is in milliseconds.
+    pub fn new(
+        key: TemplateKey,
+        (server, address): (ServerId, SocketAddr),
+        timeout: u32,
+        now: Tick,
+    ) -> Template {
+        Template { key, server, address, assured: false, timeout, since: now, controlled: 0 }
     }
 
     /// Starts its clock again for one more connection. The caller has made sure that it is not over.
@@ -101,7 +110,7 @@ mod tests {
     fn template(timeout: u32, now: u32) -> Template {
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let key = TemplateKey { client: ip, virtual_address: ip, virtual_port: 80, protocol: 6 };
-        Template::new(key, ServerId(1), timeout, Tick(now))
+        Template::new(key, (ServerId(1), (ip, 80).into()), timeout, Tick(now))
     }
 
     #[test]

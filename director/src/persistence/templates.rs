@@ -68,43 +68,41 @@ impl Templates {
         }
     }
 
-    /// The template of this name with one connection more, and its real server. `usable` is asked about that.
+    /// The template of this name with one connection more, and its real server, whose number `server_of` tells; none
+    /// where that may not be used.
     pub fn join(
         &self,
         key: &TemplateKey,
         now: Tick,
-        usable: impl FnOnce(ServerId) -> bool,
+        server_of: impl FnOnce(&Template) -> Option<ServerId>,
     ) -> Option<(TemplateId, ServerId)> {
         let shard = self.shard_of(key);
         self.with(shard, |templates| {
-            let at = templates.find(key, now, usable)?;
+            let at = templates.find(key, now, server_of)?;
             join(templates, shard, at, now)
         })
     }
 
     /// Adds a template with one connection, unless another lcore was faster: then its template gets the connection.
-    /// `timeout` is in milliseconds.
     ///
     /// # Errors
     /// [`Full`], and nothing changed.
     pub fn create(
         &self,
-        key: TemplateKey,
-        server: ServerId,
-        timeout: u32,
+        template: Template,
         now: Tick,
-        usable: impl FnOnce(ServerId) -> bool,
+        server_of: impl FnOnce(&Template) -> Option<ServerId>,
     ) -> Result<(TemplateId, ServerId), Full> {
-        let shard = self.shard_of(&key);
+        let shard = self.shard_of(&template.key);
         self.with(shard, |templates| {
             templates.sweep(now);
-            let at = match templates.find(&key, now, usable) {
+            let at = match templates.find(&template.key, now, server_of) {
                 Some(at) => at,
                 None if self.len.load(Ordering::Relaxed) >= self.capacity => {
                     templates.sweep_all(now);
                     return Err(Full);
                 }
-                None => templates.insert(Template::new(key, server, timeout, now)),
+                None => templates.insert(template),
             };
             join(templates, shard, at, now).ok_or(Full)
         })
@@ -196,16 +194,20 @@ mod tests {
         }
     }
 
-    const ANY: fn(ServerId) -> bool = |_| true;
+    const ANY: fn(&Template) -> Option<ServerId> = |template| Some(template.server);
+
+    fn template(n: u32, server: u32, now: Tick) -> Template {
+        Template::new(key(n), (ServerId(server), (Ipv4Addr::LOCALHOST, 80).into()), 1000, now)
+    }
 
     #[test]
     fn whoever_comes_second_joins_the_first() {
         let templates = Templates::new(10);
         let now = Tick(0);
         assert_eq!(templates.join(&key(1), now, ANY), None);
-        let (first, server) = templates.create(key(1), ServerId(7), 1000, now, ANY).unwrap();
+        let (first, server) = templates.create(template(1, 7, now), now, ANY).unwrap();
         assert_eq!(server, ServerId(7));
-        assert_eq!(templates.create(key(1), ServerId(8), 1000, now, ANY), Ok((first, ServerId(7))));
+        assert_eq!(templates.create(template(1, 8, now), now, ANY), Ok((first, ServerId(7))));
         assert_eq!(templates.join(&key(1), now, ANY), Some((first, ServerId(7))));
         assert_eq!(templates.list(now)[0].controlled(), 3);
     }
@@ -214,9 +216,9 @@ mod tests {
     fn a_server_that_is_not_usable_is_chosen_anew_and_the_old_template_waits_for_its_connections() {
         let templates = Templates::new(10);
         let now = Tick(0);
-        let (old, _) = templates.create(key(1), ServerId(7), 1000, now, ANY).unwrap();
-        assert_eq!(templates.join(&key(1), now, |server| server != ServerId(7)), None);
-        let (new, _) = templates.create(key(1), ServerId(8), 1000, now, ANY).unwrap();
+        let (old, _) = templates.create(template(1, 7, now), now, ANY).unwrap();
+        assert_eq!(templates.join(&key(1), now, |_| None), None);
+        let (new, _) = templates.create(template(1, 8, now), now, ANY).unwrap();
         assert_ne!(old, new);
         assert_eq!(templates.len(), 2);
         templates.release(old, now);
@@ -228,12 +230,12 @@ mod tests {
     fn a_full_table_takes_one_more_once_another_is_over() {
         let templates = Templates::new(2);
         for n in 0..2 {
-            let (id, _) = templates.create(key(n), ServerId(0), 1000, Tick(0), ANY).unwrap();
+            let (id, _) = templates.create(template(n, 0, Tick(0)), Tick(0), ANY).unwrap();
             templates.release(id, Tick(0));
         }
-        assert_eq!(templates.create(key(9), ServerId(0), 1000, Tick(0), ANY), Err(Full));
+        assert_eq!(templates.create(template(9, 0, Tick(0)), Tick(0), ANY), Err(Full));
         assert_eq!(templates.list(Tick(1000)), []);
-        assert!(templates.create(key(9), ServerId(0), 1000, Tick(1000), ANY).is_ok());
+        assert!(templates.create(template(9, 0, Tick(1000)), Tick(1000), ANY).is_ok());
     }
 
     #[test]
@@ -244,19 +246,18 @@ mod tests {
                 let templates = &templates;
                 scope.spawn(move || {
                     for n in 0..5000 {
-                        let key = key(n % 100);
-                        let mine = ServerId(lcore);
-                        let (id, _) = match templates.join(&key, Tick(n), ANY) {
+                        let now = Tick(n / 10);
+                        let (id, _) = match templates.join(&key(n % 100), now, ANY) {
                             Some(joined) => joined,
-                            None => templates.create(key, mine, 60_000, Tick(n), ANY).unwrap(),
+                            None => templates.create(template(n % 100, lcore, now), now, ANY).unwrap(),
                         };
                         templates.assure(id);
-                        templates.release(id, Tick(n));
+                        templates.release(id, now);
                     }
                 });
             }
         });
-        let all = templates.list(Tick(5000));
+        let all = templates.list(Tick(500));
         assert_eq!(all.len(), 100);
         assert!(all.iter().all(|template| template.controlled() == 0 && template.assured));
     }

@@ -1,5 +1,7 @@
 //! Packets that belong to no connection of this lcore: some of them open one.
 
+use std::net::SocketAddr;
+
 use control::model::ForwardingMethod;
 
 use super::connect::{is_quiescent, opens};
@@ -10,7 +12,7 @@ use crate::connection::{
     protocol_number,
 };
 use crate::packet::PacketBuf;
-use crate::persistence::{TemplateId, TemplateKey};
+use crate::persistence::{Template, TemplateId, TemplateKey};
 use crate::scheduler::Request;
 use crate::service::{RealServer, ServerId, Snapshot, VirtualService};
 use crate::stats::Reason;
@@ -198,13 +200,17 @@ impl Pipeline {
             },
             protocol: protocol_number(service.model.key.protocol),
         };
-        let usable = |server| is_usable(snapshot, server);
-        if let Some((template, server)) = self.templates.join(&name, now, usable) {
+        let server_of = |template: &Template| server_of(snapshot, service, template);
+        if let Some((template, server)) = self.templates.join(&name, now, server_of) {
             return Ok(Choice { server, template });
         }
         let server = schedule()?;
-        let timeout = milliseconds(persistence.timeout);
-        let joined = self.templates.create(name, server, timeout, now, usable);
+        let Some(RealServer { address, port, .. }) = snapshot.server(server) else {
+            return Err(NoChoice::NoServer);
+        };
+        let tied = (server, SocketAddr::new(*address, *port));
+        let template = Template::new(name, tied, milliseconds(persistence.timeout), now);
+        let joined = self.templates.create(template, now, server_of);
         joined.map(|(template, server)| Choice { server, template }).map_err(|_| NoChoice::NoRoomForTemplate)
     }
 
@@ -232,8 +238,17 @@ fn may_open<A: Address>(snapshot: &Snapshot, flow: &Flow<A>) -> bool {
     by_flags && flow.frame.source_port() != FTP_DATA
 }
 
-/// Whether a template may go on leading to its real server (Linux `ip_vs_check_template`).
-fn is_usable(snapshot: &Snapshot, server: ServerId) -> bool {
-    let present = snapshot.server(server).is_some_and(|RealServer { present, .. }| *present);
-    present && !(snapshot.settings.expire_quiescent_template && is_quiescent(snapshot, server))
+/// The real server that a template leads to, if it may go on leading there (Linux `ip_vs_check_template`). One that was
+/// removed and is back counts as the same.
+fn server_of(snapshot: &Snapshot, service: &VirtualService, template: &Template) -> Option<ServerId> {
+    let is_the_same = |server: &RealServer| {
+        let address = SocketAddr::new(server.address, server.port);
+        server.present && server.service == service.id && address == template.address
+    };
+    let server = match snapshot.server(template.server) {
+        Some(server) if is_the_same(server) => template.server,
+        _ => service.candidates.iter().find(|candidate| candidate.address == template.address)?.server,
+    };
+    let expires = snapshot.settings.expire_quiescent_template && is_quiescent(snapshot, server);
+    (!expires).then_some(server)
 }

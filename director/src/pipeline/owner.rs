@@ -64,13 +64,19 @@ pub fn owner(client: IpAddr, port: u16, lcores: u8) -> LcoreId {
     LcoreId(((toeplitz(fold(client, port)) % REDIRECTION) % u32::from(lcores)) as u8)
 }
 
-/// The lcore that owns a packet's connection; `None` where it is of no virtual service.
+/// The lcore that owns a packet's connection; `None` where it is of no virtual service. One that was removed may still
+/// have connections.
 #[inline]
 pub fn owner_of<A: Address>(key: &FlowKey<A>, lookup: &ServiceLookup, lcores: u8) -> Option<LcoreId> {
     let (source, destination): (IpAddr, IpAddr) = (key.source.into(), key.destination.into());
-    if lookup.service(destination, key.destination_port, key.protocol).is_some() {
+    let (to, from) = (key.destination_port, key.source_port);
+    if lookup.service(destination, to, key.protocol).is_some()
+        || lookup.was_service(destination, to, key.protocol)
+    {
         Some(owner(source, key.source_port, lcores))
-    } else if lookup.is_nat_server(source, key.source_port, key.protocol) {
+    } else if lookup.is_nat_server(source, from, key.protocol)
+        || lookup.was_nat_server(source, from, key.protocol)
+    {
         Some(owner(destination, key.destination_port, lcores))
     } else {
         None

@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use control::model::{self, Change, ForwardingMethod, ServiceKey, Settings, Thresholds, Timeouts};
+use control::model::{self, Change, ForwardingMethod, Protocol, ServiceKey, Settings, Thresholds, Timeouts};
 
 use super::registry::Registry;
 use super::{
-    PortInfo, RealServer, ServerId, ServerTable, ServiceId, ServiceLookup, ServiceTable, Snapshot, SourceId,
-    TunnelSources, VirtualService, overload,
+    Lingering, PortInfo, RealServer, ServerId, ServerTable, ServiceId, ServiceLookup, ServiceTable, Snapshot,
+    SourceId, TunnelSources, VirtualService, overload,
 };
 use crate::connection::{TimeoutTable, protocol_number};
 use crate::nexthop::{Hop, NextHops};
@@ -82,6 +82,8 @@ pub struct Compiler {
     fleet: Fleet,
     /// What a number's counters showed when it was given to its real server.
     baselines: HashMap<u32, ServerTotals>,
+    /// Real servers that were removed or are no longer by NAT, and may have connections; whether those may be by NAT.
+    lingering: HashMap<ServerKey, bool>,
     /// What was counted for real servers of a service that are forgotten now.
     forgotten: HashMap<ServiceKey, ServerTotals>,
 }
@@ -103,6 +105,7 @@ impl Compiler {
             fleet,
             baselines: HashMap::new(),
             forgotten: HashMap::new(),
+            lingering: HashMap::new(),
         }
     }
 
@@ -151,7 +154,7 @@ impl Compiler {
             same_endpoints &= self.make(change);
         }
         if !same_endpoints {
-            self.lookup = Arc::new(build_lookup(&self.compiled));
+            self.lookup = Arc::new(build_lookup(&self.compiled, &self.lingering));
         }
         Ok(Snapshot {
             version: self.version,
@@ -213,7 +216,8 @@ impl Compiler {
                 let ServiceId(number) = previous.id;
                 self.services.depart(number, self.version);
                 self.compiled.set(number as usize, None);
-                previous.candidates.iter().for_each(|candidate| self.depart(previous.id, candidate));
+                let depart = |candidate| self.depart(change.key, previous.id, candidate);
+                previous.candidates.iter().for_each(depart);
                 false
             }
             (None, None) => true,
@@ -288,6 +292,9 @@ impl Compiler {
             self.fleet.set_overloaded(id, false);
         }
         let before = self.server_table.get(number as usize);
+        let was_nat = before.is_some_and(|before| before.present && before.method == ForwardingMethod::Nat);
+        self.linger((key, server.address), was_nat, Some(server.method));
+        let before = self.server_table.get(number as usize);
         let entry = match before {
             // Of an edited service most are as they were.
             Some(before) if before.present && before.method == server.method => {
@@ -322,11 +329,26 @@ impl Compiler {
         }
         let stay: HashSet<SocketAddr> = addresses().collect();
         let gone = previous.candidates.iter().filter(|candidate| !stay.contains(&candidate.address));
-        gone.for_each(|candidate| self.depart(previous.id, candidate));
+        gone.for_each(|candidate| self.depart(previous.model.key, previous.id, candidate));
     }
 
-    fn depart(&mut self, service: ServiceId, candidate: &Candidate) {
+    /// Remembers of a real server what its connections may be known by when the lookup knows it no longer, or not by
+    /// that: the service that it had, and itself if it was one by NAT.
+    fn linger(&mut self, key: ServerKey, was_nat: bool, method: Option<ForwardingMethod>) {
+        let is_nat = method == Some(ForwardingMethod::Nat);
+        let may_be_nat = (was_nat || self.lingering.get(&key).copied().unwrap_or(false)) && !is_nat;
+        if method.is_none() || may_be_nat {
+            self.lingering.insert(key, may_be_nat);
+        } else {
+            self.lingering.remove(&key);
+        }
+    }
+
+    fn depart(&mut self, key: ServiceKey, service: ServiceId, candidate: &Candidate) {
         let ServerId(number) = candidate.server;
+        let was_nat =
+            self.server_table.get(number as usize).is_some_and(|e| e.method == ForwardingMethod::Nat);
+        self.linger((key, candidate.address), was_nat, None);
         self.servers.depart(number, self.version);
         let entry = RealServer {
             address: candidate.address.ip(),
@@ -354,13 +376,14 @@ impl Compiler {
     }
 
     fn release(&mut self, quiescent: u64, budget: usize) {
-        let Compiler { services, servers, server_table, fleet, baselines, forgotten, .. } = self;
+        let Compiler { services, servers, server_table, fleet, baselines, forgotten, lingering, .. } = self;
         servers.release(
             quiescent,
             budget,
             |number| fleet.connections(ServerId(number)) == (0, 0),
-            |number, (service, _)| {
+            |number, (service, address)| {
                 server_table.set(number as usize, None);
+                lingering.remove(&(service, address));
                 let baseline = baselines.remove(&number).unwrap_or_default();
                 // Nobody asks what was counted for a service that is forgotten itself.
                 if services.get(&service).is_some() {
@@ -426,10 +449,10 @@ fn nat_servers(service: &model::Service) -> impl Iterator<Item = SocketAddr> {
 /// find their way by persistence (Linux `ip_vs_service_find` in `ip_vs_ctl.c`).
 fn catches_ftp_data(service: &model::Service) -> bool {
     let ServiceKey { protocol, address } = service.key;
-    protocol == model::Protocol::Tcp && address.port() == FTP && service.persistence.is_some()
+    protocol == Protocol::Tcp && address.port() == FTP && service.persistence.is_some()
 }
 
-fn build_lookup(compiled: &ServiceTable) -> ServiceLookup {
+fn build_lookup(compiled: &ServiceTable, lingering: &HashMap<ServerKey, bool>) -> ServiceLookup {
     let services = || compiled.iter().map(|(_, service)| service);
     ServiceLookup::build(
         services().map(|s| {
@@ -443,7 +466,24 @@ fn build_lookup(compiled: &ServiceTable) -> ServiceLookup {
                 .map(move |address| (address.ip(), if any_port { 0 } else { address.port() }, protocol))
         }),
         services().filter(|s| catches_ftp_data(&s.model)).map(|s| (s.model.key.address.ip(), s.id)),
+        endpoints_of(lingering),
     )
+}
+
+/// What packets of connections to these real servers may come from and go to.
+fn endpoints_of(servers: &HashMap<ServerKey, bool>) -> Lingering {
+    let mut lingering = Lingering::default();
+    for ((service, server), may_be_nat) in servers {
+        let protocol = protocol_number(service.protocol);
+        // FTP's data have other ports than its service.
+        let any_port = service.protocol == Protocol::Tcp && service.address.port() == FTP;
+        let port = |address: &SocketAddr| if any_port { 0 } else { address.port() };
+        lingering.services.insert((service.address.ip(), port(&service.address), protocol));
+        if *may_be_nat {
+            lingering.nat_servers.insert((server.ip(), port(server), protocol));
+        }
+    }
+    lingering
 }
 
 #[cfg(test)]
@@ -451,7 +491,7 @@ mod tests {
     use super::*;
     use crate::service::Publisher;
     use crate::stats::LcoreCounters;
-    use control::model::{Edit, Limits, Model, Protocol, SchedulerFlags, Weight};
+    use control::model::{Edit, Limits, Model, SchedulerFlags, Weight};
     use std::net::Ipv4Addr;
 
     const SERVICES: u32 = 200;

@@ -27,6 +27,16 @@ pub struct ServiceLookup {
     ftp: HashMap<IpAddr, ServiceId>,
     /// Whether any service, and any NAT real server, has every port.
     every_port: (bool, bool),
+    lingering: Lingering,
+}
+
+/// What is removed, but may still have connections: their lcores must be found. Port 0 stands for every port.
+#[derive(Debug, Default)]
+pub struct Lingering {
+    /// Virtual services.
+    pub services: HashSet<(IpAddr, u16, u8)>,
+    /// NAT real servers.
+    pub nat_servers: HashSet<(IpAddr, u16, u8)>,
 }
 
 /// FTP's data port.
@@ -57,6 +67,7 @@ impl ServiceLookup {
         services: impl IntoIterator<Item = (IpAddr, u16, u8, ServiceId)>,
         nat_servers: impl IntoIterator<Item = (IpAddr, u16, u8)>,
         ftp: impl IntoIterator<Item = (IpAddr, ServiceId)>,
+        lingering: Lingering,
     ) -> ServiceLookup {
         let services: Vec<_> = services
             .into_iter()
@@ -74,6 +85,7 @@ impl ServiceLookup {
                 services.iter().any(|((_, port, _), _)| *port == 0),
                 servers.iter().any(|((_, port, _), _)| *port == 0),
             ),
+            lingering,
         };
         for (endpoint, meaning) in services.into_iter().chain(servers) {
             let mut at = hash(&endpoint) & (size - 1);
@@ -131,10 +143,28 @@ impl ServiceLookup {
             || self.every_port.1 && self.find((ip, 0, protocol)) == Some(Meaning::NatServer)
     }
 
+    /// Whether there was a virtual service at an address and port that may still have connections.
+    #[inline]
+    pub fn was_service(&self, ip: IpAddr, port: u16, protocol: u8) -> bool {
+        contains(&self.lingering.services, ip, port, protocol)
+    }
+
+    /// Whether a NAT real server of that address and port may still have connections.
+    #[inline]
+    pub fn was_nat_server(&self, ip: IpAddr, port: u16, protocol: u8) -> bool {
+        contains(&self.lingering.nat_servers, ip, port, protocol)
+    }
+
     /// Whether a packet between these addresses may belong to a virtual service, going either way.
     pub fn may_concern(&self, source: IpAddr, destination: IpAddr) -> bool {
         self.virtual_addresses.contains(&destination) || self.nat_server_addresses.contains(&source)
     }
+}
+
+#[inline]
+fn contains(endpoints: &HashSet<Endpoint>, ip: IpAddr, port: u16, protocol: u8) -> bool {
+    !endpoints.is_empty()
+        && (endpoints.contains(&(ip, port, protocol)) || endpoints.contains(&(ip, 0, protocol)))
 }
 
 #[cfg(test)]
@@ -146,14 +176,14 @@ mod tests {
     fn an_empty_table_finds_nothing() {
         let ip = "10.0.0.1".parse().unwrap();
         assert_eq!(ServiceLookup::default().service(ip, 80, 6), None);
-        assert_eq!(ServiceLookup::build([], [], []).service(ip, 80, 6), None);
+        assert_eq!(ServiceLookup::build([], [], [], Lingering::default()).service(ip, 80, 6), None);
     }
 
     #[test]
     fn a_port_of_its_own_goes_before_ftp_and_that_before_every_port() {
         let (vip, other): (IpAddr, IpAddr) = ([10, 99, 0, 1].into(), [10, 99, 0, 2].into());
         let services = [(vip, 21, 6, ServiceId(1)), (vip, 8080, 6, ServiceId(2)), (vip, 0, 6, ServiceId(3))];
-        let lookup = ServiceLookup::build(services, [], [(vip, ServiceId(1))]);
+        let lookup = ServiceLookup::build(services, [], [(vip, ServiceId(1))], Lingering::default());
         let found = [20, 21, 22, 80, 1023, 1024, 8080, 65535].map(|port| lookup.service(vip, port, 6));
         assert_eq!(found.map(|id| id.map_or(0, |id| id.0)), [1, 1, 3, 3, 3, 1, 2, 1]);
         assert_eq!(lookup.service(vip, 4000, 17), None);
@@ -163,7 +193,7 @@ mod tests {
     #[test]
     fn replies_come_from_every_port_where_packets_keep_theirs() {
         let (one, two): (IpAddr, IpAddr) = ([10, 0, 2, 11].into(), [10, 0, 2, 12].into());
-        let lookup = ServiceLookup::build([], [(one, 0, 6), (two, 80, 6)], []);
+        let lookup = ServiceLookup::build([], [(one, 0, 6), (two, 80, 6)], [], Lingering::default());
         assert!(lookup.is_nat_server(one, 1234, 6) && !lookup.is_nat_server(one, 1234, 17));
         assert!(lookup.is_nat_server(two, 80, 6) && !lookup.is_nat_server(two, 81, 6));
     }
@@ -174,7 +204,7 @@ mod tests {
         fn agrees_with_a_map(keys in proptest::collection::hash_set((0u32..64, 1u16..9, 6u8..8), 0..120), probes in proptest::collection::vec((0u32..64, 1u16..9, 6u8..8), 50)) {
             let ip = |n: u32| IpAddr::V4(n.into());
             let map: HashMap<_, _> = keys.iter().enumerate().map(|(i, k)| (*k, ServiceId(i as u32))).collect();
-            let lookup = ServiceLookup::build(map.iter().map(|((a, p, t), id)| (ip(*a), *p, *t, *id)), [], []);
+            let lookup = ServiceLookup::build(map.iter().map(|((a, p, t), id)| (ip(*a), *p, *t, *id)), [], [], Lingering::default());
             for probe in probes.into_iter().chain(keys) {
                 prop_assert_eq!(lookup.service(ip(probe.0), probe.1, probe.2), map.get(&probe).copied());
             }

@@ -12,7 +12,7 @@ mod sources;
 
 pub use chunked::Chunked;
 pub use compile::{Compiler, Exhausted, Input, Services};
-pub use lookup::ServiceLookup;
+pub use lookup::{Lingering, ServiceLookup};
 pub use publish::{Mailbox, Publisher, Reader};
 pub use snapshot::{PortInfo, RealServer, ServerTable, ServiceTable, Snapshot, VirtualService};
 pub use sources::{SourceId, TunnelSources};

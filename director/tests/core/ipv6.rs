@@ -300,3 +300,24 @@ fn replies_find_the_lcore_that_the_client_names() {
     }
     assert!(world.pipelines.iter().all(|pipeline| pipeline.tables().ipv6().len() > 5));
 }
+
+#[test]
+fn connections_of_a_deleted_service_are_still_found_by_every_lcore() {
+    let web = service(Protocol::Tcp, "[2001:db8:99::1]:80", Scheduler::Rr, ForwardingMethod::Nat, 8080, &[1]);
+    let key = web.key;
+    let mut world = World::shaped(vec![web], Shape { lcores: 3, ..Shape::default() });
+    for port in 20_000..20_010 {
+        world.send_spread(0, CLIENT_SIDE, &request(port, SYN).bytes());
+        world.send_spread(0, CLIENT_SIDE, &request(port, ACK).bytes());
+    }
+    world.services.remove(&key);
+    world.publish();
+    for port in 20_000..20_010 {
+        for lcore in 0..3 {
+            let answered = world.send_spread(lcore, SERVER_SIDE, &reply(port, ACK).bytes());
+            assert_eq!(answered.verdict.reason, Reason::ReplyNat);
+            let asked = world.send_spread(lcore, CLIENT_SIDE, &request(port, ACK).bytes());
+            assert_eq!(asked.verdict.reason, Reason::ServerRemoved);
+        }
+    }
+}

@@ -230,3 +230,24 @@ fn one_packet_scheduling_keeps_nothing() {
     assert_eq!(world.load(key, "10.0.2.11:5353".parse().unwrap()), (0, 0));
     assert_eq!(world.compiler.service_totals()[&key].connections, 4);
 }
+
+#[test]
+fn a_number_that_another_real_server_has_by_now_is_not_followed() {
+    let mut world = World::new(vec![persistent(300, 32)]);
+    let key = *world.services.keys().next().unwrap();
+    // Closed, expired, forgotten: the numbers are free for the real servers of another service.
+    visit(&mut world, ("10.0.1.1", 20_000));
+    world.wait(60_000);
+    world.expire();
+    world.edit(key, |service| service.servers.clear());
+    world.publish();
+    let other =
+        service(Protocol::Tcp, "10.99.0.2:80", Scheduler::Rr, ForwardingMethod::Nat, 8080, &[1, 1, 1]);
+    world.services.insert(other.key, std::sync::Arc::new(other));
+    world.publish();
+    let servers = persistent(300, 32).servers;
+    world.edit(key, |service| service.servers = servers);
+    for port in 20_001..20_004 {
+        assert_eq!(tcp(&mut world, ("10.0.1.1", port), SYN).verdict.reason, Reason::RequestDr);
+    }
+}
