@@ -5,4 +5,5 @@ pub mod decap;
 pub mod demo;
 pub mod error;
 pub mod lab;
+pub mod oracle;
 pub mod traffic;

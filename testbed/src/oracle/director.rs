@@ -1,0 +1,675 @@
+//! The slow director: services, connections in a list, and what becomes of a packet.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+
+use control::model::{ForwardingMethod, Protocol, Scheduler, Service, ServiceKey, Settings, Timeouts};
+
+use super::life::{self, Half};
+use super::network::{self, MTU};
+use super::packet::{ICMP, ICMPV6, Packet, TCP, UDP, quoted};
+use super::persistence::{Name, Template};
+use super::schedule::{self, Memory, Server};
+
+/// What becomes of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It leaves by a port, like this. The director wrote its identification itself where `own` is set.
+    Send {
+        /// The port: 0 on the clients' side, 1 on the servers'.
+        port: u8,
+        /// The frame.
+        frame: Vec<u8>,
+        /// The outer header is the director's.
+        own: bool,
+    },
+    /// It goes to the kernel as it is.
+    Punt,
+    /// It is lost.
+    Drop,
+}
+
+/// A connection.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    number: u64,
+    protocol: u8,
+    client: SocketAddr,
+    vip: SocketAddr,
+    server: SocketAddr,
+    /// The service and real server that it counts for.
+    of: (ServiceKey, SocketAddr),
+    method: ForwardingMethod,
+    state: &'static str,
+    last: u64,
+    timeout: u64,
+    output: bool,
+    /// Replies find it.
+    replied: bool,
+    template: Option<usize>,
+}
+
+impl Connection {
+    fn end(&self) -> u64 {
+        self.last + self.timeout
+    }
+
+    /// What is needed to speak in its name: protocol, client, virtual address, real server, method.
+    #[must_use]
+    pub fn ends(&self) -> (u8, SocketAddr, SocketAddr, SocketAddr, ForwardingMethod) {
+        (self.protocol, self.client, self.vip, self.server, self.method)
+    }
+}
+
+/// What names a connection: protocol, client, virtual address.
+pub type Ends = (u8, SocketAddr, SocketAddr);
+
+/// Counts active and inactive connections of a service's real server.
+pub type Loads = HashMap<(ServiceKey, SocketAddr), (u64, u64)>;
+
+/// The director.
+#[derive(Debug, Default)]
+pub struct Director {
+    services: BTreeMap<ServiceKey, (Service, Vec<Server>, Memory)>,
+    connections: Vec<Connection>,
+    templates: Vec<Template>,
+    listed: HashMap<Name, usize>,
+    loads: Loads,
+    /// What the operator has set.
+    pub settings: Settings,
+    /// Timeouts that the operator has set.
+    pub timeouts: Timeouts,
+    created: u64,
+}
+
+type Result = std::result::Result<Decision, Decision>;
+
+fn number_of(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => TCP,
+        Protocol::Udp => UDP,
+    }
+}
+
+impl Director {
+    /// Makes a service what it is now; `None` where it is deleted.
+    pub fn set_service(&mut self, key: ServiceKey, service: Option<&Service>) {
+        let Some(service) = service else {
+            self.services.remove(&key);
+            return;
+        };
+        let before = self.services.remove(&key);
+        let loads = &self.loads;
+        let list: Vec<Server> = service
+            .servers
+            .iter()
+            .rev()
+            .map(|s| {
+                let was =
+                    before.as_ref().and_then(|(_, list, _)| list.iter().find(|old| old.address == s.address));
+                let mut server = Server {
+                    address: s.address,
+                    method: s.method,
+                    weight: s.weight.0.into(),
+                    thresholds: s.thresholds,
+                    overloaded: was.is_some_and(|was| was.overloaded),
+                    load: loads.get(&(key, s.address)).copied().unwrap_or_default(),
+                };
+                server.judge();
+                server
+            })
+            .collect();
+        let mut memory = Memory::default();
+        if let Some((old, old_list, old_memory)) = before
+            && old.scheduler == service.scheduler
+        {
+            memory = old_memory;
+            // The nearest one before it that is still there.
+            let used = memory.last.and_then(|last| old_list.iter().position(|s| s.address == last));
+            memory.last = used.and_then(|used| {
+                let mut earlier = old_list[..=used].iter().rev();
+                earlier.find(|old| list.iter().any(|s| s.address == old.address)).map(|old| old.address)
+            });
+        }
+        if service.scheduler == Scheduler::Wrr {
+            schedule::changed(&list, &mut memory);
+        }
+        self.services.insert(key, (service.clone(), list, memory));
+    }
+
+    /// Takes over how many connections real servers are counted to have: one whose time is over counts until somebody
+    /// notices. Says what cannot be.
+    pub fn recount(
+        &mut self,
+        now: u64,
+        counted: impl Fn(ServiceKey, SocketAddr) -> (u64, u64),
+    ) -> Option<String> {
+        let mut bounds: HashMap<(ServiceKey, SocketAddr), (u64, u64)> = HashMap::new();
+        for c in &self.connections {
+            let bound = bounds.entry(c.of).or_default();
+            bound.1 += 1;
+            bound.0 += u64::from(now < c.end());
+        }
+        // Those of removed real servers too: they may come back.
+        for ((key, server), load) in &mut self.loads {
+            *load = counted(*key, *server);
+        }
+        for (key, (_, list, _)) in &mut self.services {
+            for server in list {
+                let of = (*key, server.address);
+                let load = counted(*key, server.address);
+                let (least, most) = bounds.get(&of).copied().unwrap_or_default();
+                if !(least..=most).contains(&(load.0 + load.1)) {
+                    return Some(format!("{key} {} counts {load:?}, not {least}..={most}", server.address));
+                }
+                self.loads.insert(of, load);
+                server.load = load;
+                server.judge();
+            }
+        }
+        None
+    }
+
+    /// Forgets connections whose time is over and of which somebody has noticed it, which `remembers` tells: until then
+    /// they count for their real servers.
+    pub fn forget(&mut self, now: u64, remembers: impl FnOnce() -> HashSet<Ends>) {
+        if self.connections.iter().all(|c| now < c.end()) {
+            return;
+        }
+        let remembered = remembers();
+        let gone = |c: &Connection| now >= c.end() && !remembered.contains(&(c.protocol, c.client, c.vip));
+        while let Some(at) = self.connections.iter().position(gone) {
+            let c = self.connections.swap_remove(at);
+            if let Some(template) = c.template {
+                self.templates[template].leave(c.number, c.end());
+            }
+        }
+    }
+
+    /// What is known of the services of a virtual address, to be read.
+    #[must_use]
+    pub fn describe(&self, vip: IpAddr) -> String {
+        let of_vip = self.services.iter().filter(|(key, _)| key.address.ip() == vip);
+        let texts = of_vip.map(|(key, (service, list, memory))| {
+            let servers: Vec<String> = list
+                .iter()
+                .map(|s| {
+                    format!(
+                        "{} {} w{} {:?} {:?} over={}",
+                        s.address, s.method, s.weight, s.load, s.thresholds, s.overloaded
+                    )
+                })
+                .collect();
+            format!(
+                "{key} {} {:?} {:?} one_packet={} {memory:?}\n  {}",
+                service.scheduler,
+                service.flags,
+                service.persistence,
+                service.one_packet,
+                servers.join("\n  ")
+            )
+        });
+        let of_vip = self.connections.iter().filter(|c| c.vip.ip() == vip || c.client.ip() == vip);
+        let templates =
+            self.listed.iter().filter(|(name, _)| name.1.ip() == vip).map(|(_, at)| &self.templates[*at]);
+        let all = texts.chain(of_vip.map(|c| format!("{c:?}"))).chain(templates.map(|t| format!("{t:?}")));
+        all.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The connections that live.
+    pub fn connections(&self, now: u64) -> impl Iterator<Item = &Connection> {
+        self.connections.iter().filter(move |c| now < c.end())
+    }
+
+    /// Decides about a frame that came by a port.
+    pub fn handle(&mut self, port: u8, frame: &[u8], now: u64) -> Decision {
+        self.decide(port, frame, now).unwrap_or_else(|other| other)
+    }
+
+    fn decide(&mut self, port: u8, frame: &[u8], now: u64) -> Result {
+        let Some(mut packet) = Packet::read(frame) else { return Ok(Decision::Punt) };
+        if packet.stations[..6] != network::DIRECTOR[usize::from(port)] {
+            return Ok(Decision::Drop);
+        }
+        match packet.protocol {
+            TCP | UDP => {}
+            ICMP | ICMPV6 => return self.error(packet, now),
+            _ => return Ok(Decision::Punt),
+        }
+        let source = SocketAddr::new(packet.source, packet.word(0));
+        let destination = SocketAddr::new(packet.destination, packet.word(2));
+        let flags = if packet.protocol == TCP { packet.payload[13] } else { 0 };
+        if let Some(at) = self.find(packet.protocol, source, destination, now) {
+            let is_reply = self.connections[at].vip != destination;
+            if is_reply {
+                return self.reply(packet, at, flags, now);
+            }
+            if self.goes_on(at, flags, now)? {
+                return self.request(packet, at, flags, now);
+            }
+            self.remove(at, now);
+        }
+        self.open(&mut packet, source, destination, flags, now)
+    }
+
+    /// The living connection with these ends, seen from either side.
+    fn find(&self, protocol: u8, source: SocketAddr, destination: SocketAddr, now: u64) -> Option<usize> {
+        let is = |c: &Connection| c.protocol == protocol && now < c.end();
+        let asked = |c: &Connection| is(c) && c.client == source && c.vip == destination;
+        let answered = |c: &Connection| is(c) && c.replied && c.server == source && c.client == destination;
+        self.connections.iter().position(asked).or_else(|| self.connections.iter().position(answered))
+    }
+
+    fn server(&self, of: (ServiceKey, SocketAddr)) -> Option<&Server> {
+        self.services.get(&of.0)?.1.iter().find(|s| s.address == of.1)
+    }
+
+    /// Whether a packet of the client goes on with its connection; else that is over.
+    fn goes_on(&self, at: usize, flags: u8, _now: u64) -> std::result::Result<bool, Decision> {
+        let c = &self.connections[at];
+        let (syn, mode) = (c.protocol == TCP && flags & 2 != 0, self.settings.conn_reuse_mode);
+        let server = self.server(c.of);
+        if syn && mode != 0 {
+            if self.settings.expire_nodest_conn && server.is_some_and(|s| s.weight == 0) {
+                return Ok(false);
+            }
+            let half_closed = mode & 2 != 0 && c.state == "FW" && half(c) == Half::InputOnly;
+            if c.template.is_none() && (matches!(c.state, "TW" | "CL") || half_closed) {
+                return Ok(false);
+            }
+        }
+        match server {
+            Some(_) => Ok(true),
+            // Whoever may open a connection is served by a real server that is there.
+            None if self.settings.expire_nodest_conn || syn || c.protocol == UDP => Ok(false),
+            None => Err(Decision::Drop),
+        }
+    }
+
+    fn touch(&mut self, at: usize, half: Half, flags: u8, now: u64) {
+        let before = self.connections[at].state;
+        let c = &mut self.connections[at];
+        if c.protocol == TCP {
+            c.state = life::next(c.state, half, flags);
+        }
+        c.last = now;
+        c.timeout = life::timeout(c.state, &self.timeouts);
+        let (of, after) = (c.of, c.state);
+        self.count(of, before, -1);
+        self.count(of, after, 1);
+        if life::is_active(before) != life::is_active(after) {
+            self.judge(of);
+        }
+    }
+
+    /// Counts a connection in a state for its real server, or no longer.
+    fn count(&mut self, of: (ServiceKey, SocketAddr), state: &str, by: i64) {
+        let load = self.loads.entry(of).or_default();
+        let part = if life::is_active(state) { &mut load.0 } else { &mut load.1 };
+        *part = part.wrapping_add_signed(by);
+        let load = *load;
+        if let Some((_, list, _)) = self.services.get_mut(&of.0)
+            && let Some(server) = list.iter_mut().find(|s| s.address == of.1)
+        {
+            server.load = load;
+        }
+    }
+
+    fn judge(&mut self, of: (ServiceKey, SocketAddr)) {
+        if let Some((_, list, _)) = self.services.get_mut(&of.0)
+            && let Some(server) = list.iter_mut().find(|s| s.address == of.1)
+        {
+            server.judge();
+        }
+    }
+
+    fn remove(&mut self, at: usize, now: u64) {
+        let c = self.connections.swap_remove(at);
+        if let Some(template) = c.template {
+            self.templates[template].leave(c.number, now.min(c.end()));
+        }
+        self.count(c.of, c.state, -1);
+        self.judge(c.of);
+    }
+
+    fn request(&mut self, packet: Packet, at: usize, flags: u8, now: u64) -> Result {
+        let half = half(&self.connections[at]);
+        self.touch(at, half, flags, now);
+        let c = &self.connections[at];
+        let (method, server, of) = (c.method, c.server, c.of);
+        to_server(packet, method, server, of.1, self.settings.pmtu_disc)
+    }
+
+    fn reply(&mut self, mut packet: Packet, at: usize, flags: u8, now: u64) -> Result {
+        self.connections[at].output = true;
+        self.touch(at, Half::Output, flags, now);
+        let c = &self.connections[at];
+        let Some((port, stations)) = network::way(c.client.ip()) else { return Ok(Decision::Drop) };
+        if packet.ttl <= 1 {
+            return Ok(error(&packet, Trouble::Expired, None));
+        }
+        if packet.len() > MTU {
+            return Ok(too_long(&packet, MTU, None));
+        }
+        packet.ttl -= 1;
+        packet.source = c.vip.ip();
+        packet.set_word(0, c.vip.port());
+        packet.sum_up();
+        packet.stations = stations;
+        Ok(Decision::Send { port, frame: packet.frame(), own: false })
+    }
+
+    /// A packet of no connection.
+    fn open(
+        &mut self,
+        packet: &mut Packet,
+        client: SocketAddr,
+        vip: SocketAddr,
+        flags: u8,
+        now: u64,
+    ) -> Result {
+        // One whose time is over makes room.
+        let (protocol, same) = (packet.protocol, |c: &Connection| c.client == client && c.vip == vip);
+        while let Some(at) = self.connections.iter().position(|c| c.protocol == protocol && same(c)) {
+            self.remove(at, now);
+        }
+        let Some(key) = self.service_of(packet.protocol, vip) else {
+            let known = self.services.iter().any(|(key, (_, list, _))| {
+                let nat = |s: &&Server| s.method == ForwardingMethod::Nat && s.address.ip() == client.ip();
+                number_of(key.protocol) == packet.protocol
+                    && list.iter().filter(nat).any(|s| [0, client.port()].contains(&s.address.port()))
+            });
+            let is_reset = packet.protocol == TCP && flags & 4 != 0;
+            if self.settings.nat_icmp_send && known && !is_reset {
+                return Ok(error(packet, Trouble::NoPort, None));
+            }
+            return Ok(Decision::Punt);
+        };
+        let by_flags =
+            packet.protocol == UDP || (flags & 2 != 0 || self.settings.sloppy_tcp) && flags & 4 == 0;
+        if !by_flags || client.port() == 20 {
+            return Ok(Decision::Punt);
+        }
+        let Some((server, template)) = self.choose(key, client, vip, now) else {
+            return Ok(error(packet, Trouble::NoPort, Some(vip.ip())));
+        };
+        let service = &self.services[&key].0;
+        let of = (key, server.address);
+        let keeps_port = server.address.port() == 0 || key.address.port() != vip.port();
+        let port = if keeps_port { vip.port() } else { server.address.port() };
+        let target = SocketAddr::new(server.address.ip(), port);
+        self.created += 1;
+        if let Some(template) = template {
+            self.templates[template].join(self.created, now);
+        }
+        if service.one_packet && packet.protocol == UDP {
+            if let Some(template) = template {
+                self.templates[template].leave(self.created, now);
+            }
+        } else {
+            let half = if server.method == ForwardingMethod::Nat { Half::Input } else { Half::InputOnly };
+            let state = if packet.protocol == UDP { "UD" } else { life::next("NO", half, flags) };
+            let replied = server.method == ForwardingMethod::Nat;
+            if replied {
+                // Replies of two connections that look alike to the real server go to the newer one.
+                let alike = |c: &&mut Connection| {
+                    c.protocol == packet.protocol && c.server == target && c.client == client
+                };
+                self.connections.iter_mut().filter(alike).for_each(|c| c.replied = false);
+            }
+            self.connections.push(Connection {
+                number: self.created,
+                protocol: packet.protocol,
+                client,
+                vip,
+                server: target,
+                of,
+                method: server.method,
+                state,
+                last: now,
+                timeout: life::timeout(state, &self.timeouts),
+                output: false,
+                replied,
+                template,
+            });
+            self.count(of, state, 1);
+            self.judge(of);
+        }
+        to_server(packet.clone(), server.method, target, server.address, self.settings.pmtu_disc)
+    }
+
+    /// The service of an address and port, else that of all ports.
+    fn service_of(&self, protocol: u8, vip: SocketAddr) -> Option<ServiceKey> {
+        let of = |port: u16| {
+            let wanted = SocketAddr::new(vip.ip(), port);
+            self.services
+                .keys()
+                .find(|key| number_of(key.protocol) == protocol && key.address == wanted)
+                .copied()
+        };
+        of(vip.port()).or_else(|| of(0))
+    }
+
+    /// The real server of a new connection, and its template.
+    fn choose(
+        &mut self,
+        key: ServiceKey,
+        client: SocketAddr,
+        vip: SocketAddr,
+        now: u64,
+    ) -> Option<(Server, Option<usize>)> {
+        let (service, list, memory) = self.services.get_mut(&key)?;
+        let mut fresh = || {
+            schedule::choose(service.scheduler, service.flags, list, memory, client, vip.ip())
+                .map(|at| list[at].clone())
+        };
+        let Some(persistence) = service.persistence else { return Some((fresh()?, None)) };
+        let name = (
+            network_of(client.ip(), persistence.granularity),
+            SocketAddr::new(vip.ip(), key.address.port()),
+            number_of(key.protocol),
+        );
+        let known = self.listed.get(&name).copied().filter(|&at| {
+            let connections = &self.connections;
+            self.templates[at].run(now, |number| connections.iter().any(|c| c.number == number))
+        });
+        let tied = known.and_then(|at| {
+            let server = list.iter().find(|s| s.address == self.templates[at].server)?;
+            let quiescent = self.settings.expire_quiescent_template && server.weight == 0;
+            (!quiescent).then(|| (server.clone(), at))
+        });
+        if let Some((server, at)) = tied {
+            return Some((server, Some(at)));
+        }
+        self.listed.remove(&name);
+        let server = fresh()?;
+        let timeout = persistence.timeout.as_secs() * 1000;
+        self.templates.push(Template::new(name, server.address, timeout, now));
+        self.listed.insert(name, self.templates.len() - 1);
+        Some((server, Some(self.templates.len() - 1)))
+    }
+
+    /// An ICMP message: errors about packets of connections go on, the rest is the kernel's.
+    fn error(&mut self, mut packet: Packet, now: u64) -> Result {
+        let is_error = match packet.protocol {
+            ICMP => packet.source.is_ipv4() && matches!(packet.payload[0], 3 | 4 | 11),
+            _ => packet.source.is_ipv6() && packet.payload[0] < 128,
+        };
+        let about = packet.payload.get(8..).and_then(quoted);
+        let Some((source, destination, protocol, len)) = about.filter(|_| is_error) else {
+            return Ok(Decision::Punt);
+        };
+        let ports = 8 + len;
+        if !matches!(protocol, TCP | UDP) || packet.payload.len() < ports + 8 || packet.destination != source
+        {
+            return Ok(Decision::Punt);
+        }
+        let (from, to) = (
+            SocketAddr::new(source, packet.word(ports)),
+            SocketAddr::new(destination, packet.word(ports + 2)),
+        );
+        // The error goes the other way than what it is about.
+        let Some(at) = self.find(protocol, to, from, now) else { return Ok(Decision::Punt) };
+        let c = self.connections[at].clone();
+        if packet.ttl <= 1 || packet.len() > MTU {
+            return Ok(Decision::Drop);
+        }
+        if c.vip != from {
+            // About a request, from the real server's side.
+            packet.ttl -= 1;
+            packet.source = c.vip.ip();
+            rewrite_quote(&mut packet, false, c.vip);
+            let Some((port, stations)) = network::way(c.client.ip()) else { return Ok(Decision::Drop) };
+            packet.stations = stations;
+            return Ok(Decision::Send { port, frame: packet.frame(), own: false });
+        }
+        if self.server(c.of).is_none() {
+            return Ok(Decision::Drop);
+        }
+        if c.method == ForwardingMethod::Nat {
+            packet.destination = c.server.ip();
+            rewrite_quote(&mut packet, true, c.server);
+        }
+        match to_server(packet, c.method, c.server, c.of.1, self.settings.pmtu_disc) {
+            // No error about an error.
+            Ok(Decision::Send { port: 0, .. }) => Ok(Decision::Drop),
+            other => other,
+        }
+    }
+}
+
+fn half(c: &Connection) -> Half {
+    if c.method == ForwardingMethod::Nat || c.output { Half::Input } else { Half::InputOnly }
+}
+
+fn network_of(ip: IpAddr, bits: u8) -> IpAddr {
+    let keep = |octets: &mut [u8]| {
+        for (n, octet) in octets.iter_mut().enumerate() {
+            for bit in 0..8 {
+                if n * 8 + bit >= usize::from(bits) {
+                    *octet &= !(0x80 >> bit);
+                }
+            }
+        }
+    };
+    match ip {
+        IpAddr::V4(v4) => {
+            let mut octets = v4.octets();
+            keep(&mut octets);
+            octets.into()
+        }
+        IpAddr::V6(v6) => {
+            let mut octets = v6.octets();
+            keep(&mut octets);
+            octets.into()
+        }
+    }
+}
+
+/// Writes one end of the packet that an error quotes; its own checksums but the header's stay.
+fn rewrite_quote(packet: &mut Packet, source: bool, end: SocketAddr) {
+    let mut quote = packet.payload.split_off(8);
+    let v4 = quote[0] >> 4 == 4;
+    let (at, header) = match (v4, source) {
+        (true, true) => (12, 20),
+        (true, false) => (16, 20),
+        (false, true) => (8, 40),
+        (false, false) => (24, 40),
+    };
+    match end.ip() {
+        IpAddr::V4(ip) => quote[at..at + 4].copy_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => quote[at..at + 16].copy_from_slice(&ip.octets()),
+    }
+    let port = header + if source { 0 } else { 2 };
+    quote[port..port + 2].copy_from_slice(&end.port().to_be_bytes());
+    if v4 {
+        quote[10..12].fill(0);
+        let sum = !super::packet::ones_complement(&quote[..20]);
+        quote[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+    packet.payload.extend(quote);
+    packet.sum_up();
+}
+
+/// Sends a client's packet to its real server.
+fn to_server(
+    mut packet: Packet,
+    method: ForwardingMethod,
+    target: SocketAddr,
+    server: SocketAddr,
+    copy_df: bool,
+) -> Result {
+    let Some((port, stations)) = network::way(server.ip()) else { return Ok(Decision::Drop) };
+    let vip = packet.destination;
+    let room = match method {
+        ForwardingMethod::Tunnel if server.is_ipv4() => MTU - 20,
+        ForwardingMethod::Tunnel => MTU - 40,
+        ForwardingMethod::Nat | ForwardingMethod::Dr => MTU,
+    };
+    if packet.ttl <= 1 {
+        return Ok(error(&packet, Trouble::Expired, Some(vip)));
+    }
+    packet.ttl -= 1;
+    if packet.len() > room {
+        return Ok(too_long(&packet, room, Some(vip)));
+    }
+    match method {
+        ForwardingMethod::Dr => {}
+        ForwardingMethod::Nat if matches!(packet.protocol, TCP | UDP) => {
+            packet.destination = target.ip();
+            packet.set_word(2, target.port());
+            packet.sum_up();
+        }
+        ForwardingMethod::Nat => {}
+        ForwardingMethod::Tunnel => {
+            let v4 = packet.source.is_ipv4();
+            let mut outer =
+                Packet::between(network::own(2, server.is_ipv6()), server.ip(), if v4 { 4 } else { 41 });
+            outer.tos = if packet.tos & 3 == 3 { packet.tos & !3 | 2 } else { packet.tos };
+            outer.ttl = packet.ttl;
+            outer.df = v4 && packet.df && copy_df;
+            outer.payload = packet.ip();
+            outer.stations = stations;
+            return Ok(Decision::Send { port, frame: outer.frame(), own: true });
+        }
+    }
+    packet.stations = stations;
+    Ok(Decision::Send { port, frame: packet.frame(), own: false })
+}
+
+/// Why a packet comes back.
+#[derive(Clone, Copy)]
+enum Trouble {
+    Expired,
+    NoPort,
+    TooBig(usize),
+}
+
+fn too_long(packet: &Packet, room: usize, from: Option<IpAddr>) -> Decision {
+    if packet.df { error(packet, Trouble::TooBig(room), from) } else { Decision::Drop }
+}
+
+/// Answers a packet with an ICMP error from an address, or from the director's own toward its sender.
+fn error(packet: &Packet, trouble: Trouble, from: Option<IpAddr>) -> Decision {
+    let v6 = packet.source.is_ipv6();
+    let Some((port, stations)) = network::way(packet.source) else { return Decision::Drop };
+    let from = from.unwrap_or_else(|| network::own(port + 1, v6));
+    let mut answer = Packet::between(from, packet.source, if v6 { ICMPV6 } else { ICMP });
+    answer.tos = if v6 { 0 } else { 0xc0 };
+    let (kind, code) = match (trouble, v6) {
+        (Trouble::Expired, false) => (11, 0),
+        (Trouble::NoPort, false) => (3, 3),
+        (Trouble::TooBig(_), false) => (3, 4),
+        (Trouble::Expired, true) => (3, 0),
+        (Trouble::NoPort, true) => (1, 4),
+        (Trouble::TooBig(_), true) => (2, 0),
+    };
+    let mtu = if let Trouble::TooBig(room) = trouble { room as u16 } else { 0 };
+    answer.payload = vec![kind, code, 0, 0, 0, 0];
+    answer.payload.extend(mtu.to_be_bytes());
+    let most = if v6 { 1280 - 48 } else { 576 - 28 };
+    answer.payload.extend(packet.ip().iter().take(most));
+    answer.sum_up();
+    answer.stations = stations;
+    Decision::Send { port, frame: answer.frame(), own: true }
+}

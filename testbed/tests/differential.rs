@@ -1,0 +1,576 @@
+//! The data path against the slow director, step by step on random walks: packets, changes of services and real
+//! servers, time. Every verdict and every byte that leaves must be the same.
+//!
+//! `DIFFERENTIAL_SEED=n` repeats one walk, `DIFFERENTIAL_STEPS=n` says how long walks are.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use control::model::{
+    ForwardingMethod, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey,
+    Settings, Thresholds, Timeouts, Weight,
+};
+use director::connection::{Capacity, ConnectionTable, Tables};
+use director::id::{IfIndex, LcoreId, PortId};
+use director::nexthop::{Address, KernelView, Link, MacAddr, Neighbour, NextHops, PortLink, Route};
+use director::packet::{BytesPacket, PacketBuf as _};
+use director::persistence::Templates;
+use director::pipeline::{Action, Arrival, MAX_BURST, Pipeline, Verdict};
+use director::scheduler::Load as _;
+use director::service::{Compiler, Input, PortInfo, Services, Snapshot};
+use director::stats::{Fleet, LcoreCounters};
+use director::time::Tick;
+use testbed::oracle::director::{Connection, Ends};
+use testbed::oracle::packet::{ICMP, ICMPV6, Packet, TCP, UDP};
+use testbed::oracle::{Decision, Director, network};
+
+const STEPS: u64 = 90_000;
+const SEEDS: [u64; 6] = [1, 2, 3, 4, 5, 6];
+
+const LCORES: usize = 3;
+const SCHEDULERS: [Scheduler; 10] = [
+    Scheduler::Rr,
+    Scheduler::Wrr,
+    Scheduler::Lc,
+    Scheduler::Wlc,
+    Scheduler::Sed,
+    Scheduler::Nq,
+    Scheduler::Fo,
+    Scheduler::Ovf,
+    Scheduler::Sh,
+    Scheduler::Dh,
+];
+const METHODS: [ForwardingMethod; 3] =
+    [ForwardingMethod::Nat, ForwardingMethod::Dr, ForwardingMethod::Tunnel];
+
+/// Random numbers that a seed repeats (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.roll() % n
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize]
+    }
+}
+
+/// The data path of a director without ports.
+struct Subject {
+    services: BTreeMap<ServiceKey, Arc<Service>>,
+    view: Arc<NextHops>,
+    compiler: Compiler,
+    fleet: Fleet,
+    pipelines: Vec<Pipeline>,
+    templates: Arc<Templates>,
+    snapshot: Snapshot,
+    settings: Settings,
+    timeouts: Timeouts,
+}
+
+fn kernel_view() -> KernelView {
+    let mut view = KernelView::default();
+    for side in [1u8, 2] {
+        let link = IfIndex(side.into());
+        let mac = Some(MacAddr(network::DIRECTOR[usize::from(side) - 1]));
+        view.links.insert(link, Link { name: format!("dir{side}"), mac, mtu: network::MTU as u32, up: true });
+        for v6 in [false, true] {
+            let own = network::own(side, v6);
+            let prefix_len = if v6 { 48 } else { 24 };
+            view.addresses.push(Address { link, ip: own, prefix_len });
+            let network = match own {
+                IpAddr::V4(v4) => IpAddr::from([v4.octets()[0], v4.octets()[1], v4.octets()[2], 0]),
+                IpAddr::V6(v6) => {
+                    let [a, b, c, ..] = v6.segments();
+                    IpAddr::from([a, b, c, 0, 0, 0, 0, 0])
+                }
+            };
+            view.routes.push(Route {
+                network,
+                prefix_len,
+                link,
+                gateway: None,
+                source: None,
+                metric: 0,
+                mtu: None,
+            });
+            for n in 1..30 {
+                let ip = if side == 1 { network::client(n, v6) } else { network::server(n, v6) };
+                let host = if side == 1 { n } else { 10 + n };
+                view.neighbours.insert(Neighbour { link, ip }, MacAddr(network::station(side, host)));
+            }
+        }
+    }
+    for v6 in [false, true] {
+        view.addresses.extend([1, 2].map(|n| Address {
+            link: IfIndex(1),
+            ip: network::vip(n, v6),
+            prefix_len: if v6 { 128 } else { 32 },
+        }));
+    }
+    view
+}
+
+impl Subject {
+    fn new(now: Tick) -> Subject {
+        let fleet = Fleet::new((0..LCORES).map(|_| Arc::new(LcoreCounters::new(256))).collect());
+        let templates: Arc<Templates> = Arc::default();
+        let pipelines = (0..LCORES)
+            .map(|n| {
+                let tables = Tables::new(Capacity { ipv4: 2000, ipv6: 2000 }, false, now).unwrap();
+                Pipeline::new(LcoreId(n as u8), fleet.clone(), tables, Arc::clone(&templates))
+            })
+            .collect();
+        let ports = [1u8, 2].map(|side| PortLink { link: IfIndex(side.into()), port: PortId(side - 1) });
+        let mut subject = Subject {
+            services: BTreeMap::new(),
+            view: Arc::new(NextHops::build(Arc::new(kernel_view()), &ports)),
+            compiler: Compiler::new(64, 200, fleet.clone()),
+            fleet,
+            pipelines,
+            templates,
+            snapshot: Compiler::empty_snapshot(1),
+            settings: Settings::default(),
+            timeouts: Timeouts::default(),
+        };
+        subject.publish();
+        subject
+    }
+
+    fn publish(&mut self) {
+        let input = Input {
+            services: Services::All(&self.services),
+            hops: self.view.clone(),
+            ports: network::DIRECTOR.map(|mac| PortInfo { mac: MacAddr(mac) }).to_vec(),
+            timeouts: self.timeouts,
+            settings: self.settings,
+            quiescent: self.snapshot.version,
+        };
+        self.snapshot = self.compiler.compile(input).expect("numbers for real servers");
+    }
+
+    /// A frame comes by a port to an lcore, which may hand it over.
+    fn send(&mut self, lcore: usize, port: u8, frame: &[u8], now: Tick) -> (Verdict, Vec<u8>) {
+        let mut arrival = (lcore, Arrival::Port(PortId(port)));
+        loop {
+            let mut packets = [BytesPacket::new(frame)];
+            let mut verdicts = [Verdict::UNDECIDED; MAX_BURST];
+            self.pipelines[arrival.0].process(&self.snapshot, now, arrival.1, &mut packets, &mut verdicts);
+            match verdicts[0].action {
+                Action::HandOver(owner) => {
+                    assert_eq!(arrival.1, Arrival::Port(PortId(port)), "handed over twice");
+                    arrival = (owner.0.into(), Arrival::Ring);
+                }
+                _ => return (verdicts[0], packets[0].bytes().to_vec()),
+            }
+        }
+    }
+
+    fn expire(&mut self, now: Tick) {
+        for pipeline in &mut self.pipelines {
+            pipeline.expire(&self.snapshot, now, 1_000_000);
+        }
+    }
+}
+
+/// The connections of a table, those included whose time is over.
+fn of<A: director::connection::Address>(table: &ConnectionTable<A>) -> Vec<Ends> {
+    let live = (0..table.places_used()).filter_map(|place| table.live_at(place));
+    let ends = live.map(|(_, c)| {
+        let end = |ip: A, port| SocketAddr::new(ip.into(), port);
+        (c.protocol, end(c.client, c.client_port), end(c.virtual_address, c.virtual_port))
+    });
+    ends.collect()
+}
+
+/// What a verdict comes to.
+fn decision(verdict: Verdict, frame: Vec<u8>, own: bool) -> Decision {
+    match verdict.action {
+        Action::Forward(port) => Decision::Send { port: port.0, frame, own },
+        Action::Punt => Decision::Punt,
+        Action::Drop => Decision::Drop,
+        Action::Hold(_) | Action::HandOver(_) => {
+            panic!("{verdict:?}: everybody is a neighbour, and owned by one")
+        }
+    }
+}
+
+/// Without what nobody goes by: padding behind the packet, and the number that the director gives its own packets.
+fn in_essence(decision: Decision) -> Decision {
+    let Decision::Send { port, mut frame, own } = decision else { return decision };
+    let is_v4 = frame[12..14] == [8, 0];
+    let (at, more) = if is_v4 { (16, 14) } else { (18, 54) };
+    frame.truncate(more + usize::from(u16::from_be_bytes([frame[at], frame[at + 1]])));
+    if own && is_v4 {
+        frame[18..20].fill(0);
+        frame[24..26].fill(0);
+    }
+    Decision::Send { port, frame, own }
+}
+
+struct Walk {
+    dice: Dice,
+    subject: Subject,
+    oracle: Director,
+    now: u64,
+    log: Vec<String>,
+}
+
+fn keys() -> Vec<ServiceKey> {
+    let key =
+        |protocol, n, v6, port| ServiceKey { protocol, address: SocketAddr::new(network::vip(n, v6), port) };
+    vec![
+        key(Protocol::Tcp, 1, false, 80),
+        key(Protocol::Udp, 1, false, 53),
+        key(Protocol::Tcp, 2, false, 0),
+        key(Protocol::Tcp, 2, false, 80),
+        key(Protocol::Tcp, 1, true, 80),
+        key(Protocol::Udp, 1, true, 53),
+    ]
+}
+
+impl Walk {
+    fn new(seed: u64) -> Walk {
+        let mut walk = Walk {
+            dice: Dice(seed),
+            subject: Subject::new(Tick(Walk::START as u32)),
+            oracle: Director::default(),
+            now: Walk::START,
+            log: Vec::new(),
+        };
+        for key in keys() {
+            walk.replace(key);
+        }
+        walk
+    }
+
+    /// Near the end of a clock of 32 bits.
+    const START: u64 = u32::MAX as u64 - 500_000;
+
+    fn tick(&self) -> Tick {
+        Tick(self.now as u32)
+    }
+
+    fn set(&mut self, key: ServiceKey, service: Option<Service>) {
+        self.log.push(format!("set {key}: {service:?}"));
+        self.recount();
+        self.oracle.set_service(key, service.as_ref());
+        match service {
+            Some(service) => drop(self.subject.services.insert(key, Arc::new(service))),
+            None => drop(self.subject.services.remove(&key)),
+        }
+        self.subject.publish();
+    }
+
+    fn real_server(&mut self, key: ServiceKey) -> RealServer {
+        let method = self.dice.pick(&METHODS);
+        let v6 = key.address.is_ipv6() != (method == ForwardingMethod::Tunnel && self.dice.one_in(2));
+        let port = match method {
+            ForwardingMethod::Nat if key.address.port() != 0 => self.dice.pick(&[key.address.port(), 8080]),
+            _ => key.address.port(),
+        };
+        let upper = if self.dice.one_in(5) { 1 + self.dice.below(6) as u32 } else { 0 };
+        RealServer {
+            address: SocketAddr::new(network::server(1 + self.dice.below(4) as u8, v6), port),
+            method,
+            weight: Weight(self.dice.pick(&[0, 1, 1, 2, 3, 6])),
+            thresholds: Thresholds { upper, lower: if upper > 2 { self.dice.below(3) as u32 } else { 0 } },
+        }
+    }
+
+    /// Another service in the place of what there is.
+    fn replace(&mut self, key: ServiceKey) {
+        let scheduler = self.dice.pick(&SCHEDULERS);
+        let has_flags = scheduler == Scheduler::Sh;
+        let flags = SchedulerFlags {
+            fallback: has_flags && self.dice.one_in(2),
+            port: has_flags && self.dice.one_in(2),
+        };
+        let persistent = key.address.port() == 0 || self.dice.one_in(3);
+        let granularity = if key.address.is_ipv4() { [24, 32] } else { [64, 128] };
+        let persistence = persistent.then(|| Persistence {
+            timeout: Duration::from_secs(self.dice.pick(&[5, 60, 360])),
+            granularity: self.dice.pick(&granularity),
+        });
+        let mut service = Service {
+            key,
+            scheduler,
+            flags,
+            persistence,
+            one_packet: key.protocol == Protocol::Udp && self.dice.one_in(4),
+            servers: Vec::new(),
+        };
+        for _ in 0..self.dice.below(5) {
+            let server = self.real_server(key);
+            if service.servers.iter().all(|other| other.address != server.address) {
+                service.servers.push(server);
+            }
+        }
+        self.set(key, Some(service));
+    }
+
+    fn change(&mut self) {
+        let key = self.dice.pick(&keys());
+        let Some(service) = self.subject.services.get(&key) else { return self.replace(key) };
+        let mut service = Service::clone(service);
+        match self.dice.below(8) {
+            0 => return self.replace(key),
+            1 => return self.set(key, None),
+            2 | 3 => {
+                let server = self.real_server(key);
+                if service.servers.iter().all(|other| other.address != server.address) {
+                    service.servers.push(server);
+                }
+            }
+            4 if !service.servers.is_empty() => {
+                let at = self.dice.below(service.servers.len() as u64) as usize;
+                service.servers.remove(at);
+            }
+            5 => {
+                let settings = Settings {
+                    sloppy_tcp: self.dice.one_in(3),
+                    expire_nodest_conn: self.dice.one_in(3),
+                    expire_quiescent_template: self.dice.one_in(3),
+                    conn_reuse_mode: self.dice.below(4) as u8,
+                    nat_icmp_send: self.dice.one_in(3),
+                    pmtu_disc: !self.dice.one_in(3),
+                    ..Settings::default()
+                };
+                self.log.push(format!("{settings:?}"));
+                (self.subject.settings, self.oracle.settings) = (settings, settings);
+                return self.subject.publish();
+            }
+            _ if !service.servers.is_empty() => {
+                let at = self.dice.below(service.servers.len() as u64) as usize;
+                service.servers[at].weight = Weight(self.dice.pick(&[0, 1, 2, 4]));
+            }
+            _ => return,
+        }
+        self.set(key, Some(service));
+    }
+
+    fn pass(&mut self) {
+        let long = self.dice.pick(&[1, 10, 100, 1000, 1000, 3000, 10_000, 35_000, 61_000, 130_000, 400_000]);
+        self.now += 1 + self.dice.below(long);
+        self.log.push(format!("{} ms", self.now - Walk::START));
+        let tick = self.tick();
+        self.subject.expire(tick);
+    }
+
+    fn recount(&mut self) {
+        let pipelines = &self.subject.pipelines;
+        self.oracle.forget(self.now, || {
+            pipelines.iter().flat_map(|p| [of(p.tables().ipv4()), of(p.tables().ipv6())]).flatten().collect()
+        });
+        let (compiler, fleet) = (&self.subject.compiler, &self.subject.fleet);
+        let counted =
+            |key, server| compiler.server_id(key, server).map_or((0, 0), |id| fleet.connections(id));
+        if let Some(wrong) = self.oracle.recount(self.now, counted) {
+            self.fail(&wrong);
+        }
+    }
+
+    fn fail(&self, why: &str) -> ! {
+        let last = self.log.len().saturating_sub(number("DIFFERENTIAL_LOG").unwrap_or(30) as usize);
+        panic!("{why}\n--- the last steps:\n{}", self.log[last..].join("\n"));
+    }
+
+    fn segment(&mut self, source: SocketAddr, destination: SocketAddr, protocol: u8) -> Packet {
+        let mut packet = Packet::between(source.ip(), destination.ip(), protocol);
+        packet.payload.extend(source.port().to_be_bytes());
+        packet.payload.extend(destination.port().to_be_bytes());
+        let room =
+            if self.dice.one_in(12) { 1400 + self.dice.below(120) } else { self.dice.below(40) } as usize;
+        let room = room.min(network::MTU + 20 - packet.len() - 20);
+        if protocol == TCP {
+            let flags = self.dice.pick(&[2, 2, 2, 16, 16, 24, 17, 4, 18, 20, 0]);
+            packet.payload.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 1, 0, 0, 0, 0, 0]);
+        } else {
+            packet.payload.extend(((8 + room) as u16).to_be_bytes());
+            packet.payload.extend([0, 0]);
+        }
+        packet.payload.extend((0..room).map(|n| n as u8));
+        packet.sum_up();
+        if protocol == UDP && self.dice.one_in(6) {
+            packet.set_word(6, 0);
+        }
+        self.seal(&mut packet);
+        packet
+    }
+
+    /// What a sender chooses of the IP header.
+    fn seal(&mut self, packet: &mut Packet) {
+        packet.ttl = if self.dice.one_in(25) { self.dice.below(3) as u8 } else { 64 };
+        packet.tos = self.dice.pick(&[0, 0, 0x10, 0xb9, 3]);
+        packet.df = packet.source.is_ipv6() || self.dice.one_in(2);
+        packet.id = if packet.source.is_ipv6() { 0 } else { self.dice.roll() as u16 };
+    }
+
+    /// A packet of a client: to a service, or near one.
+    fn request(&mut self) -> (u8, Packet) {
+        let key = self.dice.pick(&keys());
+        let protocol = if key.protocol == Protocol::Tcp { TCP } else { UDP };
+        let port = match key.address.port() {
+            0 => self.dice.pick(&[80, 443, 7]),
+            port if self.dice.one_in(30) => port + 1,
+            port => port,
+        };
+        let client = network::client(1 + self.dice.below(5) as u8, key.address.is_ipv6());
+        let port_of_client = self.dice.pick(&[20, 30_001, 30_002, 30_003, 30_004, 30_005]);
+        let source = SocketAddr::new(client, port_of_client);
+        (0, self.segment(source, SocketAddr::new(key.address.ip(), port), protocol))
+    }
+
+    fn some_connection(&mut self) -> Option<Connection> {
+        let all: Vec<&Connection> = self.oracle.connections(self.now).collect();
+        if all.is_empty() {
+            return None;
+        }
+        Some(all[self.dice.below(all.len() as u64) as usize].clone())
+    }
+
+    /// A packet of a real server: of a connection, or of none.
+    fn reply(&mut self) -> Option<(u8, Packet)> {
+        let (protocol, client, vip, server, method) = self.some_connection()?.ends();
+        let from = match method {
+            ForwardingMethod::Nat => server,
+            // What the director does not expect to see.
+            _ if self.dice.one_in(2) => SocketAddr::new(server.ip(), vip.port()),
+            _ => return None,
+        };
+        if from.is_ipv4() != client.is_ipv4() {
+            return None;
+        }
+        let port = if self.dice.one_in(20) { client.port() + 1 } else { client.port() };
+        Some((1, self.segment(from, SocketAddr::new(client.ip(), port), protocol)))
+    }
+
+    /// An ICMP error about a packet of a connection, from either side, true or not.
+    fn error(&mut self) -> Option<(u8, Packet)> {
+        let (protocol, client, vip, server, method) = self.some_connection()?.ends();
+        let about_reply = method != ForwardingMethod::Nat || self.dice.one_in(2);
+        let (port, source, destination) = if about_reply { (0, vip, client) } else { (1, client, server) };
+        let mut about = self.segment(source, destination, protocol);
+        about.payload.truncate(if self.dice.one_in(10) { 7 } else { 8 + self.dice.below(60) as usize });
+        let v6 = source.is_ipv6();
+        let router = match (port, v6) {
+            (0, v6) => network::client(1 + self.dice.below(9) as u8, v6),
+            (_, v6) => network::server(1 + self.dice.below(9) as u8, v6),
+        };
+        let to = if self.dice.one_in(15) { network::vip(2, v6) } else { source.ip() };
+        let mut packet = Packet::between(router, to, if v6 { ICMPV6 } else { ICMP });
+        let (kind, code) = if v6 {
+            self.dice.pick(&[(1, 4), (2, 0), (3, 0), (128, 0)])
+        } else {
+            self.dice.pick(&[(3, 3), (3, 4), (11, 0), (8, 0), (5, 1)])
+        };
+        packet.payload = vec![kind, code, 0, 0, 0, 0, 5, 0];
+        packet.payload.extend(about.ip());
+        packet.sum_up();
+        self.seal(&mut packet);
+        Some((port, packet))
+    }
+
+    fn step(&mut self) {
+        let (port, packet) = match self.dice.below(100) {
+            0..3 => return self.change(),
+            3..12 => return self.pass(),
+            12..32 => match self.reply() {
+                Some(packet) => packet,
+                None => return,
+            },
+            32..40 => match self.error() {
+                Some(packet) => packet,
+                None => return,
+            },
+            _ => self.request(),
+        };
+        let mut packet = packet;
+        packet.stations[..6].copy_from_slice(&network::DIRECTOR[usize::from(port)]);
+        let mut frame = packet.frame();
+        if self.dice.one_in(40) {
+            // The shortest frames are padded by their senders.
+            frame.resize(frame.len().max(60) + self.dice.below(8) as usize, 0xaa);
+        }
+        // ICMP errors of the director are limited; nobody sends a thousand in a second here.
+        self.now += 1;
+        self.recount();
+        let before = self.oracle.describe(packet.destination);
+        let expected = self.oracle.handle(port, &frame, self.now);
+        let lcore = self.dice.below(LCORES as u64) as usize;
+        let tick = self.tick();
+        let (verdict, out) = self.subject.send(lcore, port, &frame, tick);
+        self.log.push(format!(
+            "{} port {port} lcore {lcore} {packet:?}\n    {verdict:?}",
+            self.now - Walk::START
+        ));
+        let own = matches!(expected, Decision::Send { own: true, .. });
+        let (expected, got) = (in_essence(expected), in_essence(decision(verdict, out, own)));
+        if expected != got {
+            let show = |decision: &Decision| match decision {
+                Decision::Send { port, frame, .. } => {
+                    format!("port {port} {:?}\n{frame:02x?}", Packet::read(frame))
+                }
+                other => format!("{other:?}"),
+            };
+            self.fail(&format!(
+                "expected {}\ngot      {}\n{before}\n{:?} now {}",
+                show(&expected),
+                show(&got),
+                self.subject.templates.list(tick),
+                self.now
+            ));
+        }
+    }
+}
+
+fn walk(seed: u64, steps: u64) {
+    println!("seed {seed}: {steps} steps");
+    let result = std::panic::catch_unwind(|| {
+        let mut walk = Walk::new(seed);
+        for _ in 0..steps {
+            walk.step();
+            if walk.log.len() > 4000 {
+                walk.log.drain(..3000);
+            }
+        }
+        // At last everything ends, and nobody is burdened by it.
+        walk.now += 1_000_000;
+        let tick = walk.tick();
+        walk.subject.expire(tick);
+        assert!(walk.subject.pipelines.iter().all(|pipeline| pipeline.tables().is_empty()));
+    });
+    if let Err(panic) = result {
+        eprintln!("DIFFERENTIAL_SEED={seed} DIFFERENTIAL_STEPS={steps} repeats this walk");
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+#[test]
+fn the_data_path_decides_as_the_slow_director_does() {
+    let steps = number("DIFFERENTIAL_STEPS").unwrap_or(STEPS);
+    if let Some(seed) = number("DIFFERENTIAL_SEED") {
+        return walk(seed, steps);
+    }
+    let fresh =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_nanos() as u64);
+    SEEDS.into_iter().chain([fresh]).for_each(|seed| walk(seed, steps));
+}
