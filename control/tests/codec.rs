@@ -9,9 +9,9 @@ use control::model::{
 };
 use control::protocol::{
     ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Envelope, Framer, Latency, LatencySummary,
-    LcoreStats, PersistenceChange, PersistenceOptions, PortStats, Refusal, Reply, Request, ServerStatus,
-    ServiceList, ServiceStatus, SettingsList, Stats, TimeoutsInForce, Version, decode_reply, decode_request,
-    encode_reply, encode_request,
+    LcoreStats, PersistenceChange, PersistenceOptions, PortStats, RateList, Rates, Refusal, Reply, Request,
+    ServerRates, ServerStatus, ServiceList, ServiceRates, ServiceStatus, SettingsList, Stats,
+    TimeoutsInForce, Version, decode_reply, decode_request, encode_reply, encode_request,
 };
 use proptest::array::uniform7;
 use proptest::collection::{btree_map, vec};
@@ -130,6 +130,8 @@ fn request() -> impl Strategy<Value = Request> {
         (filter(), any::<Option<String>>(), any::<Option<u32>>())
             .prop_map(|(filter, cursor, limit)| Request::ConnectionList { filter, cursor, limit }),
         Just(Request::Stats {}),
+        option::of(service()).prop_map(|service| Request::StatsZero { service }),
+        Just(Request::Rates {}),
         Just(Request::Latency {}),
         Just(Request::Version {}),
     ]
@@ -209,22 +211,42 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn rates()(numbers: [u64; 5]) -> Rates {
+        let [cps, inpps, outpps, inbps, outbps] = numbers;
+        Rates { cps, inpps, outpps, inbps, outbps }
+    }
+}
+
+prop_compose! {
+    fn service_rates()(
+        service in service(), rates in rates(), servers in vec((address(), rates()), 0..3),
+    ) -> ServiceRates {
+        let servers = servers.into_iter().map(|(address, rates)| ServerRates { address, rates }).collect();
+        ServiceRates { service, rates, servers }
+    }
+}
+
 fn reply() -> impl Strategy<Value = Reply> {
-    let stats = (any::<u64>(), any::<bool>(), vec(lcore(), 0..3), vec(port(), 0..3), counts()).prop_map(
-        |(uptime_ms, conserved, lcores, ports, slow_path)| Stats {
-            uptime_ms,
-            conserved,
-            lcores,
-            ports,
-            slow_path,
-        },
-    );
+    let parts =
+        (any::<u64>(), any::<bool>(), counters(), rates(), vec(lcore(), 0..3), vec(port(), 0..3), counts());
+    let stats = parts.prop_map(|(uptime_ms, conserved, counters, rates, lcores, ports, slow_path)| Stats {
+        uptime_ms,
+        conserved,
+        counters,
+        rates,
+        lcores,
+        ports,
+        slow_path,
+    });
     prop_oneof![
         Just(Reply::DONE),
         vec(service_status(), 0..4).prop_map(|services| Reply::ServiceList(ServiceList { services })),
         (vec(connection(), 0..4), any::<Option<String>>())
             .prop_map(|(connections, next)| Reply::ConnectionList(ConnectionList { connections, next })),
         stats.prop_map(Reply::Stats),
+        (rates(), vec(service_rates(), 0..3))
+            .prop_map(|(all, services)| Reply::Rates(RateList { all, services })),
         settings().prop_map(|settings| Reply::Settings(SettingsList { settings })),
         any::<[u64; 3]>().prop_map(|[tcp, tcp_fin, udp]| Reply::Timeouts(TimeoutsInForce {
             tcp,
@@ -359,6 +381,8 @@ fn changes_are_the_requests_that_add_edit_or_delete() {
         (r#"{"version":1,"id":1,"request":"connection.list"}"#, false),
         (r#"{"version":1,"id":1,"request":"settings.set","settings":{"sloppy_tcp":true}}"#, true),
         (r#"{"version":1,"id":1,"request":"timeouts.set","udp":60}"#, true),
+        (r#"{"version":1,"id":1,"request":"stats.zero"}"#, true),
+        (r#"{"version":1,"id":1,"request":"rates"}"#, false),
         (r#"{"version":1,"id":1,"request":"settings"}"#, false),
         (r#"{"version":1,"id":1,"request":"timeouts"}"#, false),
         (r#"{"version":1,"id":1,"request":"stats"}"#, false),

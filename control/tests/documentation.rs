@@ -1,8 +1,8 @@
 //! docs/protocol.md and docs/directorctl.md keep up with the code.
 
 use control::protocol::{
-    ConnectionList, Done, Latency, Refusal, Request, ServiceList, SettingsList, Stats, TimeoutsInForce,
-    Version, decode_reply, decode_request, encode_request,
+    ConnectionList, Done, Latency, RateList, Refusal, Request, ServiceList, SettingsList, Stats,
+    TimeoutsInForce, Version, decode_reply, decode_request, encode_request,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -77,6 +77,7 @@ fn every_example_reply_is_what_the_code_makes_of_it() {
             ("stats", Ok(ok)) => shown_exactly::<Stats>(request, &ok),
             ("settings", Ok(ok)) => shown_exactly::<SettingsList>(request, &ok),
             ("timeouts", Ok(ok)) => shown_exactly::<TimeoutsInForce>(request, &ok),
+            ("rates", Ok(ok)) => shown_exactly::<RateList>(request, &ok),
             ("latency", Ok(ok)) => shown_exactly::<Latency>(request, &ok),
             ("version", Ok(ok)) if ok != serde_json::json!({}) => shown_exactly::<Version>(request, &ok),
             (_, Ok(ok)) => shown_exactly::<Done>(request, &ok),
@@ -131,6 +132,7 @@ fn the_tour_shows_every_command() {
         "settings set",
         "timeouts",
         "stats",
+        "stats --rate",
         "latency",
         "version",
         "completion",

@@ -85,9 +85,15 @@ Examples:
 Without an option they are shown. A new timeout counts for a connection from its next packet on.")]
     Timeouts(timeouts::Options),
 
-    /// Show what lcores, ports and the slow path count
-    #[command(after_help = "Examples:\n  directorctl stats\n  directorctl --json stats")]
-    Stats,
+    /// Show what lcores, services, ports and the slow path count; rates; zero counters
+    #[command(after_help = "\
+Examples:
+  directorctl stats
+  directorctl --json stats
+  directorctl stats --rate
+  directorctl stats --zero
+  directorctl stats --zero --service tcp,10.99.0.1:80")]
+    Stats(stats::Options),
 
     /// Show the latency that the director adds to packets
     #[command(after_help = "Examples:\n  directorctl latency\n  directorctl --json latency")]
@@ -146,7 +152,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Connection(command) => connection::run(command, &mut session),
         Command::Settings { command } => settings::run(command, &mut session),
         Command::Timeouts(options) => timeouts::run(options, &mut session),
-        Command::Stats => stats::run(&mut session),
+        Command::Stats(options) => stats::run(options, &mut session),
         Command::Latency => latency::run(&mut session),
         Command::Version => version::run(&mut session),
         Command::Completion { .. } => Ok(()),

@@ -2,12 +2,72 @@
 
 use std::collections::BTreeMap;
 
+use clap::Args;
+
+use super::names;
 use super::output::{self, Side, Table};
 use super::session::{Failure, Session};
-use crate::protocol::{LcoreStats, PortStats, Request, Stats};
+use super::values;
+use crate::model::ServiceKey;
+use crate::protocol::{LcoreStats, PortStats, RateList, Rates, Request, Stats};
 
-pub(super) fn run(session: &mut Session) -> Result<(), Failure> {
-    session.show(&Request::Stats {}, text).map(|_| ())
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Options {
+    /// Show rates of services and real servers, per second and smoothed, as ipvsadm -L --rate
+    #[arg(long)]
+    rate: bool,
+
+    /// Let the counters of services and real servers begin at zero, as ipvsadm -Z
+    #[arg(long, conflicts_with = "rate")]
+    zero: bool,
+
+    /// With --zero: only those of this service, tcp,10.99.0.1:80
+    #[arg(long, value_name = "SERVICE", requires = "zero", value_parser = values::service)]
+    service: Option<ServiceKey>,
+}
+
+pub(super) fn run(options: Options, session: &mut Session) -> Result<(), Failure> {
+    match options {
+        Options { zero: true, service, .. } => session.change(&Request::StatsZero { service }),
+        Options { rate: true, .. } => session.show(&Request::Rates {}, rates).map(|_| ()),
+        _ => session.show(&Request::Stats {}, text).map(|_| ()),
+    }
+}
+
+/// As `ipvsadm -Ln --rate --exact`, with a last row of all together.
+fn rates(list: &RateList) -> String {
+    let titles = ["CPS", "InPPS", "OutPPS", "InBPS", "OutBPS"].map(|title| (title, Side::Right));
+    let head = [("Prot", Side::Left), ("LocalAddress:Port", Side::Left)];
+    let mut table = Table::new(&[&head[..], &titles[..]].concat());
+    let row = |first: &str, address: String, rates: &Rates| {
+        let numbers = [rates.cps, rates.inpps, rates.outpps, rates.inbps, rates.outbps];
+        [first.to_owned(), address].into_iter().chain(numbers.map(|number| number.to_string()))
+    };
+    table.row(["  ->".to_owned(), "RemoteAddress:Port".to_owned()]);
+    for service in &list.services {
+        let protocol = names::protocol(service.service.protocol);
+        table.row(row(protocol, service.service.address.to_string(), &service.rates));
+        for server in &service.servers {
+            table.row(row("  ->", server.address.to_string(), &server.rates));
+        }
+    }
+    table.row(row("All", String::new(), &list.all));
+    table.take()
+}
+
+/// What all services have together, since the start and per second.
+fn together(stats: &Stats) -> String {
+    let titles = ["Services", "Conns", "InPkts", "OutPkts", "InBytes", "OutBytes"];
+    let mut table =
+        Table::new(&titles.map(|title| (title, if title == "Services" { Side::Left } else { Side::Right })));
+    let Stats { counters: c, rates: r, .. } = stats;
+    for (name, numbers) in [
+        ("in all", [c.connections, c.packets_in, c.packets_out, c.bytes_in, c.bytes_out]),
+        ("per second", [r.cps, r.inpps, r.outpps, r.inbps, r.outbps]),
+    ] {
+        table.row([name.to_owned()].into_iter().chain(numbers.map(|number| number.to_string())));
+    }
+    table.take()
 }
 
 fn text(stats: &Stats) -> String {
@@ -17,6 +77,7 @@ fn text(stats: &Stats) -> String {
     if let Some(reasons) = reasons(&stats.lcores) {
         sections.push(reasons);
     }
+    sections.push(together(stats));
     sections.push(ports(&stats.ports));
     if let Some(queues) = wrong_lcores(&stats.ports) {
         sections.push(queues);

@@ -6,11 +6,14 @@ mod bind;
 mod client;
 mod codec;
 mod connection;
+mod inforce;
 mod latency;
 mod options;
+mod rates;
 mod reply;
 mod request;
 mod server;
+mod strict;
 
 pub use bind::BindError;
 pub use client::{Client, ClientError, DEFAULT_SOCKET, DEFAULT_TIMEOUT};
@@ -18,11 +21,13 @@ pub use codec::{
     BadReply, Envelope, Framer, LineTooLong, MAX_REPLY_LINE, MAX_REQUEST_LINE, PROTOCOL_VERSION, Rejected,
     ReplyLine, decode_reply, decode_request, encode_reply, encode_request,
 };
+pub use inforce::{SettingsList, TimeoutsInForce};
 pub use latency::LatencySummary;
 pub use options::{Off, PersistenceChange, PersistenceOptions};
+pub use rates::{RateList, Rates, ServerRates, ServiceRates};
 pub use reply::{
     ConnectionList, ConnectionStatus, Counters, Done, Latency, LcoreStats, PortStats, Refusal, Reply,
-    ServerStatus, ServiceList, ServiceStatus, SettingsList, Stats, TimeoutsInForce, Version,
+    ServerStatus, ServiceList, ServiceStatus, Stats, Version,
 };
 pub use request::{ConnectionFilter, DEFAULT_PAGE, MAX_PAGE, Request};
 pub use server::{Handler, Limits, Peer, Server, may_change};

@@ -5,16 +5,20 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::inforce::{SettingsList, TimeoutsInForce};
 use super::latency::LatencySummary;
+use super::rates::{RateList, Rates};
 use crate::model::{
-    ForwardingMethod, Persistence, Protocol, Scheduler, SchedulerFlags, ServiceKey, SettingValue, Settings,
-    Thresholds, Timeouts, Weight,
+    ForwardingMethod, Persistence, Protocol, Scheduler, SchedulerFlags, ServiceKey, Thresholds, Weight,
 };
 
 /// What stands under `"ok"`. In JSON it is the bare object of the variant; the request says which one to expect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Reply {
+    // Before `service.list`, which has nothing that this one has not.
+    /// To `rates`.
+    Rates(RateList),
     /// To `service.list`.
     ServiceList(ServiceList),
     /// To `connection.list`.
@@ -144,6 +148,10 @@ pub struct Stats {
     pub uptime_ms: u64,
     /// Whether every packet that came in is accounted for, over all lcores.
     pub conserved: bool,
+    /// Of all virtual services together, deleted ones included, since the start or since all was zeroed.
+    pub counters: Counters,
+    /// Of all virtual services together.
+    pub rates: Rates,
     /// One per worker lcore.
     pub lcores: Vec<LcoreStats>,
     /// One per port.
@@ -245,38 +253,6 @@ pub struct Version {
     pub dpdk: String,
     /// The version of this protocol it speaks.
     pub protocol: u32,
-}
-
-/// What is set of the whole director.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SettingsList {
-    /// Every setting by its name.
-    pub settings: BTreeMap<String, SettingValue>,
-}
-
-impl From<Settings> for SettingsList {
-    fn from(settings: Settings) -> Self {
-        let named = |name: &str| Some((name.to_owned(), settings.get(name)?));
-        SettingsList { settings: Settings::NAMES.into_iter().filter_map(named).collect() }
-    }
-}
-
-/// When connections time out, in seconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TimeoutsInForce {
-    /// An established TCP connection without packets.
-    pub tcp: u64,
-    /// A TCP connection after the first FIN.
-    pub tcp_fin: u64,
-    /// A UDP connection without packets.
-    pub udp: u64,
-}
-
-impl From<Timeouts> for TimeoutsInForce {
-    fn from(timeouts: Timeouts) -> Self {
-        let Timeouts { tcp, tcp_fin, udp } = timeouts;
-        TimeoutsInForce { tcp: tcp.as_secs(), tcp_fin: tcp_fin.as_secs(), udp: udp.as_secs() }
-    }
 }
 
 /// Why a request was not carried out, and what to do about it.

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::options::{PersistenceChange, PersistenceOptions};
+use super::strict::{strict_server, strict_service, strict_service_option};
 use crate::model::{
-    ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, SettingValue, Thresholds,
-    Weight,
+    ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, SettingValue, Weight,
 };
 
 /// Connections in one page of `connection.list` when the request names no limit.
@@ -155,6 +155,21 @@ pub enum Request {
     /// Counters of lcores, ports and the slow path. No precondition.
     #[serde(rename = "stats")]
     Stats {},
+    /// Lets the counters of a service and its real servers begin at nothing, or those of all services. Precondition:
+    /// the service exists, if one is named.
+    #[serde(rename = "stats.zero")]
+    StatsZero {
+        /// What names the service; absent: all of them.
+        #[serde(
+            default,
+            skip_serializing_if = "Option::is_none",
+            deserialize_with = "strict_service_option"
+        )]
+        service: Option<ServiceKey>,
+    },
+    /// Rates of services and their real servers. No precondition.
+    #[serde(rename = "rates")]
+    Rates {},
     /// Latency the director adds to packets. No precondition.
     #[serde(rename = "latency")]
     Latency {},
@@ -165,7 +180,7 @@ pub enum Request {
 
 impl Request {
     /// Every value `"request"` may have.
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 17] = [
         "service.add",
         "service.edit",
         "service.delete",
@@ -179,6 +194,8 @@ impl Request {
         "timeouts",
         "timeouts.set",
         "stats",
+        "stats.zero",
+        "rates",
         "latency",
         "version",
     ];
@@ -199,6 +216,8 @@ impl Request {
             Request::Timeouts {} => "timeouts",
             Request::TimeoutsSet { .. } => "timeouts.set",
             Request::Stats {} => "stats",
+            Request::StatsZero { .. } => "stats.zero",
+            Request::Rates {} => "rates",
             Request::Latency {} => "latency",
             Request::Version {} => "version",
         }
@@ -214,12 +233,14 @@ impl Request {
             | Request::ServerEdit { .. }
             | Request::ServerDelete { .. }
             | Request::SettingsSet { .. }
-            | Request::TimeoutsSet { .. } => true,
+            | Request::TimeoutsSet { .. }
+            | Request::StatsZero { .. } => true,
             Request::ServiceList {}
             | Request::ConnectionList { .. }
             | Request::Settings {}
             | Request::Timeouts {}
             | Request::Stats {}
+            | Request::Rates {}
             | Request::Latency {}
             | Request::Version {} => false,
         }
@@ -245,52 +266,4 @@ pub struct ConnectionFilter {
     /// State by the name that `connection.list` shows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
-}
-
-// The model's structs are shared with readers that tolerate more than a request line should: a mistyped field of a
-// request must be named, never ignored. These mirrors exist to deny unknown fields and to give ipvsadm's defaults.
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StrictService {
-    protocol: Protocol,
-    address: SocketAddr,
-}
-
-impl From<StrictService> for ServiceKey {
-    fn from(strict: StrictService) -> Self {
-        ServiceKey { protocol: strict.protocol, address: strict.address }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StrictServer {
-    address: SocketAddr,
-    #[serde(default = "default_method")]
-    method: ForwardingMethod,
-    #[serde(default)]
-    weight: Weight,
-    #[serde(default)]
-    upper_threshold: u32,
-    #[serde(default)]
-    lower_threshold: u32,
-}
-
-fn default_method() -> ForwardingMethod {
-    ForwardingMethod::Dr
-}
-
-fn strict_service<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ServiceKey, D::Error> {
-    StrictService::deserialize(deserializer).map(ServiceKey::from)
-}
-
-fn strict_service_option<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ServiceKey>, D::Error> {
-    Ok(Option::<StrictService>::deserialize(deserializer)?.map(ServiceKey::from))
-}
-
-fn strict_server<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RealServer, D::Error> {
-    let strict = StrictServer::deserialize(deserializer)?;
-    let thresholds = Thresholds { upper: strict.upper_threshold, lower: strict.lower_threshold };
-    Ok(RealServer { address: strict.address, method: strict.method, weight: strict.weight, thresholds })
 }

@@ -15,8 +15,8 @@ use control::model::{
 };
 use control::protocol::{
     ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Handler, Latency, LatencySummary,
-    LcoreStats, Limits, Peer, PortStats, Refusal, Reply, Request, Server, ServerStatus, ServiceList,
-    ServiceStatus, Stats, TimeoutsInForce, Version,
+    LcoreStats, Limits, Peer, PortStats, RateList, Rates, Refusal, Reply, Request, Server, ServerRates,
+    ServerStatus, ServiceList, ServiceRates, ServiceStatus, Stats, TimeoutsInForce, Version,
 };
 use serde_json::Value;
 
@@ -158,6 +158,24 @@ impl Handler for FakeDirector {
                 timeouts.udp = udp.map_or(timeouts.udp, u64::from);
             }
             Request::Stats {} => return Ok(Reply::Stats(stats())),
+            Request::StatsZero { service } => {
+                for status in services.iter_mut().filter(|s| service.is_none_or(|key| key == s.service)) {
+                    status.counters = Counters::default();
+                }
+            }
+            Request::Rates {} => {
+                let rates = Rates { cps: 1, inpps: 20, outpps: 19, inbps: 2_000, outbps: 123_456_789_000 };
+                let services = services.iter().map(|status| ServiceRates {
+                    service: status.service,
+                    rates,
+                    servers: status
+                        .servers
+                        .iter()
+                        .map(|server| ServerRates { address: server.address, rates: Rates::default() })
+                        .collect(),
+                });
+                return Ok(Reply::Rates(RateList { all: rates, services: services.collect() }));
+            }
             Request::Latency {} => {
                 let all =
                     LatencySummary { count: 10, min_ns: 900, p99_ns: 2_500, ..LatencySummary::default() };
@@ -180,6 +198,8 @@ pub(crate) fn stats() -> Stats {
     Stats {
         uptime_ms: 61_000,
         conserved: true,
+        counters: Counters { connections: 4, ..Counters::default() },
+        rates: Rates { inpps: 77, ..Rates::default() },
         lcores: vec![LcoreStats {
             lcore: 1,
             cpu: 3,

@@ -10,6 +10,7 @@ use control::config::Config;
 use control::model::{Edit, EditError, Limits, Model, Settings, Timeouts};
 use control::protocol::{Refusal, Reply};
 
+use super::estimates::Estimates;
 use super::name_of;
 use super::start::{Handles, OpenPort, StartError, Started};
 use crate::kernel::ingress::IngressGuard;
@@ -48,6 +49,7 @@ pub(super) struct State {
     pub(super) timeouts: Timeouts,
     pub(super) settings: Settings,
     pub(super) compiler: Compiler,
+    pub(super) estimates: Estimates,
     publisher: Publisher,
     guard: Option<IngressGuard>,
     /// The guard refused; it is asked again with the next snapshot.
@@ -70,6 +72,7 @@ impl Controller {
                 timeouts: config.timeouts,
                 settings: config.settings,
                 compiler,
+                estimates: Estimates::default(),
                 publisher,
                 guard,
                 guard_is_behind: false,
@@ -116,6 +119,17 @@ impl Controller {
     /// Frees snapshots that lcores have sent back.
     pub(super) fn collect(&self) {
         self.state().publisher.collect();
+    }
+
+    /// Two seconds have passed, and rates are what they are now.
+    pub(super) fn estimate(&self) {
+        let mut state = self.state();
+        let State { settings, estimates, compiler, .. } = &mut *state;
+        if settings.run_estimation {
+            estimates.tick(compiler);
+        } else {
+            estimates.pause();
+        }
     }
 
     /// Asks the kernel for a neighbour.
@@ -252,6 +266,6 @@ pub(super) fn exhausted(error: Exhausted) -> Refusal {
     Refusal::new("too-many-removed-servers", error.to_string(), remedy)
 }
 
-fn refuse(error: EditError) -> Refusal {
+pub(super) fn refuse(error: EditError) -> Refusal {
     Refusal::new(error.code(), error.to_string(), error.remedy())
 }

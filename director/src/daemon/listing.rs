@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use control::model::Protocol;
 use control::protocol::{
     ConnectionFilter, ConnectionList, ConnectionStatus, Counters, DEFAULT_PAGE, Latency, LatencySummary,
-    LcoreStats, MAX_PAGE, PortStats, Refusal, Reply, ServerStatus, ServiceList, ServiceStatus, Stats,
+    LcoreStats, MAX_PAGE, PortStats, RateList, Rates, Refusal, Reply, ServerRates, ServerStatus, ServiceList,
+    ServiceRates, ServiceStatus, Stats,
 };
 
 use super::controller::Controller;
@@ -56,6 +57,36 @@ pub(super) fn services(controller: &Controller) -> Reply {
             .collect(),
     });
     Reply::ServiceList(ServiceList { services: services.collect() })
+}
+
+/// Rates of virtual services and their real servers.
+pub(super) fn rates(controller: &Controller) -> Reply {
+    let state = controller.state();
+    let services = state.model.services().values().map(|service| ServiceRates {
+        service: service.key,
+        rates: per_second(state.estimates.service(service.key)),
+        servers: service
+            .servers
+            .iter()
+            .map(|server| {
+                let id = state.compiler.server_id(service.key, server.address);
+                let rates = id.map(|id| state.estimates.server(service.key, server.address, id));
+                ServerRates { address: server.address, rates: per_second(rates.unwrap_or_default()) }
+            })
+            .collect(),
+    });
+    let services = services.collect();
+    Reply::Rates(RateList { all: per_second(state.estimates.all()), services })
+}
+
+fn per_second(totals: ServerTotals) -> Rates {
+    Rates {
+        cps: totals.connections,
+        inpps: totals.packets_in,
+        outpps: totals.packets_out,
+        inbps: totals.bytes_in,
+        outbps: totals.bytes_out,
+    }
 }
 
 fn refuse(code: &str, message: String, remedy: &str) -> Refusal {
@@ -186,7 +217,13 @@ pub(super) async fn stats(controller: &Controller) -> Reply {
             wrong_lcore: open.counters.iter().map(|queue| queue.wrong_lcore.get()).collect(),
         }
     });
+    let (totals, rates) = {
+        let state = controller.state();
+        (state.compiler.all_totals(), state.estimates.all())
+    };
     Reply::Stats(Stats {
+        counters: counters(totals),
+        rates: per_second(rates),
         uptime_ms: u64::try_from(controller.since.elapsed().as_millis()).unwrap_or(u64::MAX),
         conserved: lcores.iter().all(|lcore: &LcoreStats| lcore.conserved),
         lcores,

@@ -4,6 +4,7 @@
 //! operator talks to on a single-threaded tokio runtime.
 
 mod controller;
+mod estimates;
 mod listing;
 mod requests;
 mod start;
@@ -17,6 +18,7 @@ use control::protocol::Server;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::nexthop::Neighbour;
+use crate::stats::Estimator;
 use controller::Controller;
 pub use start::StartError;
 
@@ -59,6 +61,7 @@ pub fn run(config: &Config, file: &Path) -> Result<(), StartError> {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut keep_alive = tokio::time::interval(KEEP_ALIVE);
+        let mut estimation = tokio::time::interval(Estimator::INTERVAL);
         let ended = loop {
             tokio::select! {
                 _ = terminate.recv() => break Ok("SIGTERM"),
@@ -73,6 +76,7 @@ pub fn run(config: &Config, file: &Path) -> Result<(), StartError> {
                         break Err(dead);
                     }
                 }
+                _ = estimation.tick() => controller.estimate(),
                 _ = keep_alive.tick() => {
                     for neighbour in controller.next_hops() {
                         controller.resolve(neighbour).await;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use control::model::{Edit, PersistenceEdit, SettingError, SettingValue, Timeouts};
+use control::model::{Edit, EditError, PersistenceEdit, ServiceKey, SettingError, SettingValue, Timeouts};
 use control::protocol::{Handler, PROTOCOL_VERSION, Peer, Refusal, Reply, Request, Version};
 
-use super::controller::{Controller, exhausted};
+use super::controller::{Controller, exhausted, refuse};
 use super::listing;
 use crate::dpdk::Eal;
 use crate::service::Services;
@@ -48,6 +48,8 @@ impl Handler for Controller {
                 listing::connections(self, filter, cursor.as_deref(), limit).await
             }
             Request::Stats {} => Ok(listing::stats(self).await),
+            Request::StatsZero { service } => self.zero(service),
+            Request::Rates {} => Ok(listing::rates(self)),
             Request::Latency {} => Ok(listing::latency(self)),
             Request::Version {} => Ok(Reply::Version(Version {
                 director: env!("CARGO_PKG_VERSION").into(),
@@ -59,6 +61,17 @@ impl Handler for Controller {
 }
 
 impl Controller {
+    /// Lets counters begin at nothing, those of one service or all.
+    fn zero(&self, service: Option<ServiceKey>) -> Result<Reply, Refusal> {
+        let mut state = self.state();
+        if let Some(key) = service.filter(|key| !state.model.services().contains_key(key)) {
+            return Err(refuse(EditError::NoSuchService { service: key }));
+        }
+        state.compiler.zero(service);
+        state.estimates.zero(service);
+        Ok(Reply::DONE)
+    }
+
     /// Sets settings, all of them or none.
     fn set(&self, wanted: &BTreeMap<String, SettingValue>) -> Result<Reply, Refusal> {
         let mut state = self.state();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use control::model::{self, Change, ForwardingMethod, Protocol, ServiceKey, Settings, Thresholds, Timeouts};
 
+use super::accounts::Accounts;
 use super::registry::Registry;
 use super::{
     Lingering, PortInfo, RealServer, ServerId, ServerTable, ServiceId, ServiceLookup, ServiceTable, Snapshot,
@@ -80,12 +81,9 @@ pub struct Compiler {
     hops: Arc<NextHops>,
     tunnel_sources: TunnelSources,
     fleet: Fleet,
-    /// What a number's counters showed when it was given to its real server.
-    baselines: HashMap<u32, ServerTotals>,
     /// Real servers that were removed or are no longer by NAT, and may have connections; whether those may be by NAT.
     lingering: HashMap<ServerKey, bool>,
-    /// What was counted for real servers of a service that are forgotten now.
-    forgotten: HashMap<ServiceKey, ServerTotals>,
+    accounts: Accounts,
 }
 
 impl Compiler {
@@ -103,9 +101,8 @@ impl Compiler {
             hops: Arc::default(),
             tunnel_sources: TunnelSources::default(),
             fleet,
-            baselines: HashMap::new(),
-            forgotten: HashMap::new(),
             lingering: HashMap::new(),
+            accounts: Accounts::default(),
         }
     }
 
@@ -203,7 +200,7 @@ impl Compiler {
             (Some(service), previous) => {
                 let (number, is_new) = self.services.take(service.key);
                 if is_new {
-                    self.forgotten.remove(&service.key);
+                    self.accounts.forget(service.key);
                 }
                 let built = self.build_service(ServiceId(number), service, previous.as_deref());
                 self.compiled.set(number as usize, Some(Arc::new(built)));
@@ -288,7 +285,7 @@ impl Compiler {
         let (number, is_new) = self.servers.take((key, server.address));
         let id = ServerId(number);
         if is_new {
-            self.baselines.insert(number, self.fleet.totals(id));
+            self.accounts.open(number, &self.fleet);
             self.fleet.set_overloaded(id, false);
         }
         let before = self.server_table.get(number as usize);
@@ -376,7 +373,7 @@ impl Compiler {
     }
 
     fn release(&mut self, quiescent: u64, budget: usize) {
-        let Compiler { services, servers, server_table, fleet, baselines, forgotten, lingering, .. } = self;
+        let Compiler { services, servers, server_table, fleet, accounts, lingering, .. } = self;
         servers.release(
             quiescent,
             budget,
@@ -384,12 +381,9 @@ impl Compiler {
             |number, (service, address)| {
                 server_table.set(number as usize, None);
                 lingering.remove(&(service, address));
-                let baseline = baselines.remove(&number).unwrap_or_default();
                 // Nobody asks what was counted for a service that is forgotten itself.
-                if services.get(&service).is_some() {
-                    let sum = forgotten.entry(service).or_default();
-                    *sum = sum.plus(fleet.totals(ServerId(number)).since(baseline));
-                }
+                let service = Some(service).filter(|service| services.get(service).is_some());
+                accounts.close(number, service, fleet);
             },
         );
         // Connections name their service, but only to be shown: its number may go as soon as no lcore
@@ -399,26 +393,62 @@ impl Compiler {
             budget,
             |_| true,
             |_, key| {
-                forgotten.remove(&key);
+                accounts.forget(key);
             },
         );
     }
 
-    /// What was counted for a real server since it was added.
-    pub fn server_totals(&self, server: ServerId) -> ServerTotals {
-        let baseline = self.baselines.get(&server.0).copied().unwrap_or_default();
-        self.fleet.totals(server).since(baseline)
+    /// What was counted for a real server since it was added, or zeroed.
+    pub fn server_totals(&self, ServerId(number): ServerId) -> ServerTotals {
+        self.accounts.server(number, &self.fleet)
     }
 
-    /// What was counted for each virtual service since it was added, its departed real servers
+    /// Every real server, departed ones included, with what was counted for it.
+    pub fn all_servers(&self) -> impl Iterator<Item = (ServerId, ServiceKey, SocketAddr, ServerTotals)> {
+        let server = |(number, &(service, address)): (u32, &ServerKey)| {
+            (ServerId(number), service, address, self.accounts.server(number, &self.fleet))
+        };
+        self.servers.iter().map(server)
+    }
+
+    /// What was counted for real servers of a service that are forgotten.
+    pub fn forgotten_totals(&self, service: ServiceKey) -> ServerTotals {
+        self.accounts.forgotten(service)
+    }
+
+    /// What was counted for everybody who is forgotten.
+    pub fn gone_totals(&self) -> ServerTotals {
+        self.accounts.gone()
+    }
+
+    /// What was counted for each virtual service since it was added, or zeroed, its departed real servers
     /// included.
     pub fn service_totals(&self) -> HashMap<ServiceKey, ServerTotals> {
-        let mut totals = self.forgotten.clone();
-        for (number, (service, _)) in self.servers.iter() {
-            let sum = totals.entry(*service).or_default();
-            *sum = sum.plus(self.server_totals(ServerId(number)));
+        let keys = self.compiled().map(|service| service.model.key);
+        let mut totals: HashMap<_, _> = keys.map(|key| (key, self.forgotten_totals(key))).collect();
+        for (_, service, _, counted) in self.all_servers() {
+            let sum = totals.entry(service).or_default();
+            *sum = sum.plus(counted);
         }
         totals
+    }
+
+    /// What was counted altogether since the start, or since all was zeroed.
+    pub fn all_totals(&self) -> ServerTotals {
+        self.all_servers().fold(self.gone_totals(), |sum, (.., counted)| sum.plus(counted))
+    }
+
+    /// Lets the counters of a service and its real servers begin at nothing (`ipvsadm -Z`), or those of
+    /// everybody. Lcores count on as before.
+    pub fn zero(&mut self, service: Option<ServiceKey>) {
+        let Compiler { servers, accounts, fleet, .. } = self;
+        match service {
+            None => accounts.zero_all(fleet),
+            Some(key) => {
+                let own = servers.iter().filter(|(_, (service, _))| *service == key);
+                accounts.zero(key, own.map(|(number, _)| number), fleet);
+            }
+        }
     }
 
     /// The number of a real server, if it has one.

@@ -1,6 +1,7 @@
 //! What is balanced, as lcores see it: immutable, compiled from the operator's model and the kernel's
 //! view, published whole.
 
+mod accounts;
 mod chunked;
 mod compile;
 mod lookup;

@@ -75,7 +75,7 @@ pub struct ServerTotals {
 }
 
 impl ServerTotals {
-    fn zip(self, other: ServerTotals, f: impl Fn(u64, u64) -> u64) -> ServerTotals {
+    pub(super) fn zip(self, other: ServerTotals, f: impl Fn(u64, u64) -> u64) -> ServerTotals {
         ServerTotals {
             connections: f(self.connections, other.connections),
             packets_in: f(self.packets_in, other.packets_in),
