@@ -1,6 +1,6 @@
 //! The testbed's programs: the demo, the demo's lab by hand, and the real servers and clients that labs use.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -39,14 +39,14 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
-    /// Take packets for a real server out of their IPIP tunnel.
+    /// Take packets for a real server out of their tunnel, IPv4 or IPv6 in either.
     Decap {
         /// The tun device to make; packets come in by it.
         #[arg(long, default_value = "tun0")]
         device: String,
         /// An address that the real server serves; others are refused.
         #[arg(long, required = true)]
-        vip: Vec<Ipv4Addr>,
+        vip: Vec<IpAddr>,
     },
     /// A UDP real server that answers `NAME what was sent`.
     UdpEcho(EchoArgs),
@@ -61,7 +61,7 @@ enum Command {
         requests: u32,
         /// An address to ask from; several are used in turn.
         #[arg(long)]
-        source: Vec<Ipv4Addr>,
+        source: Vec<IpAddr>,
         /// Bytes in each request beside its number.
         #[arg(long, default_value_t = 0)]
         padding: usize,
@@ -72,7 +72,7 @@ enum Command {
     /// Hold TCP connections open and use each all the time; fail if one breaks.
     Hold {
         /// Where to connect.
-        target: SocketAddrV4,
+        target: SocketAddr,
         /// How many connections.
         #[arg(long, default_value_t = 10)]
         connections: usize,

@@ -1,7 +1,7 @@
 //! The demo's four services, and what their schedulers promise.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddrV4};
 
 use control::model::{ForwardingMethod, Protocol, Scheduler};
 
@@ -147,7 +147,7 @@ pub(super) struct Seen {
     /// Answers by real server.
     pub(super) counts: Counts,
     /// Real servers by the client address that asked.
-    pub(super) by_client: BTreeMap<Ipv4Addr, Vec<String>>,
+    pub(super) by_client: BTreeMap<IpAddr, Vec<String>>,
     /// Requests without a right answer.
     pub(super) failed: u64,
     /// The first few reasons.
@@ -181,7 +181,7 @@ impl Seen {
     }
 
     /// The real server of each client address.
-    pub(super) fn first_servers(&self) -> BTreeMap<Ipv4Addr, String> {
+    pub(super) fn first_servers(&self) -> BTreeMap<IpAddr, String> {
         self.by_client
             .iter()
             .filter_map(|(client, servers)| Some((*client, servers.first()?.clone())))

@@ -1,7 +1,7 @@
 //! The director's configuration file for a lab.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use control::model::{ForwardingMethod, Protocol, Scheduler};
@@ -29,11 +29,17 @@ pub struct Service {
     /// Its transport protocol.
     pub protocol: Protocol,
     /// VIP and port.
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// Its scheduler.
     pub scheduler: Scheduler,
     /// Whether a client whose real server is unavailable gets another one (sh, mh).
     pub fallback: bool,
+    /// For how many seconds a client keeps its real server, if it does.
+    pub persistence_timeout: Option<u32>,
+    /// How many bits of a client's address count for that; `None` for all of them.
+    pub persistence_granularity: Option<u8>,
+    /// Whether each datagram is scheduled by itself.
+    pub one_packet: bool,
     /// Its real servers.
     pub servers: Vec<Server>,
 }
@@ -42,7 +48,7 @@ pub struct Service {
 #[derive(Clone, Copy, Debug)]
 pub struct Server {
     /// Address and port.
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// How packets reach it.
     pub method: ForwardingMethod,
     /// Its weight.
@@ -117,6 +123,15 @@ impl Config {
             if service.fallback {
                 line(format_args!("fallback = true"));
             }
+            if let Some(seconds) = service.persistence_timeout {
+                line(format_args!("persistence_timeout = {seconds}"));
+            }
+            if let Some(bits) = service.persistence_granularity {
+                line(format_args!("persistence_granularity = {bits}"));
+            }
+            if service.one_packet {
+                line(format_args!("one_packet = true"));
+            }
             for server in &service.servers {
                 line(format_args!("  [[service.server]]\n  address = \"{}\"", server.address));
                 line(format_args!("  method = \"{}\"", method(server.method)));
@@ -130,14 +145,22 @@ impl Config {
 impl Service {
     /// A TCP service without real servers.
     #[must_use]
-    pub fn tcp(vip: Ipv4Addr, port: u16, scheduler: Scheduler) -> Self {
-        let address = SocketAddrV4::new(vip, port);
-        Service { protocol: Protocol::Tcp, address, scheduler, fallback: false, servers: Vec::new() }
+    pub fn tcp(vip: impl Into<IpAddr>, port: u16, scheduler: Scheduler) -> Self {
+        Service {
+            protocol: Protocol::Tcp,
+            address: SocketAddr::new(vip.into(), port),
+            scheduler,
+            fallback: false,
+            persistence_timeout: None,
+            persistence_granularity: None,
+            one_packet: false,
+            servers: Vec::new(),
+        }
     }
 
     /// A UDP service without real servers.
     #[must_use]
-    pub fn udp(vip: Ipv4Addr, port: u16, scheduler: Scheduler) -> Self {
+    pub fn udp(vip: impl Into<IpAddr>, port: u16, scheduler: Scheduler) -> Self {
         Service { protocol: Protocol::Udp, ..Service::tcp(vip, port, scheduler) }
     }
 
@@ -148,18 +171,49 @@ impl Service {
         self
     }
 
-    /// The same with one more real server.
+    /// The same with persistence: a client keeps its real server for so many seconds.
     #[must_use]
-    pub fn server(mut self, address: Ipv4Addr, port: u16, method: ForwardingMethod, weight: u16) -> Self {
-        self.servers.push(Server { address: SocketAddrV4::new(address, port), method, weight });
+    pub fn persistent(mut self, seconds: u32) -> Self {
+        self.persistence_timeout = Some(seconds);
         self
     }
 
-    /// The same with the first real servers of a lab, one for each weight.
+    /// The same with one more real server.
+    #[must_use]
+    pub fn server(
+        mut self,
+        address: impl Into<IpAddr>,
+        port: u16,
+        method: ForwardingMethod,
+        weight: u16,
+    ) -> Self {
+        self.servers.push(Server { address: SocketAddr::new(address.into(), port), method, weight });
+        self
+    }
+
+    /// The same with the first real servers of a lab, one for each weight, by their addresses of the VIP's version.
     #[must_use]
     pub fn lab_servers(mut self, lab: &Lab, port: u16, method: ForwardingMethod, weights: &[u16]) -> Self {
         for (server, &weight) in lab.real_servers().iter().zip(weights) {
-            self = self.server(server.address(), port, method, weight);
+            let address: IpAddr = match self.address {
+                SocketAddr::V4(_) => server.address().into(),
+                SocketAddr::V6(_) => server.address_v6().into(),
+            };
+            self = self.server(address, port, method, weight);
+        }
+        self
+    }
+
+    /// The same with the first real servers of a lab behind tunnels of the other version of IP than the VIP's.
+    #[must_use]
+    pub fn lab_servers_by_other_version(mut self, lab: &Lab, weights: &[u16]) -> Self {
+        let port = self.address.port();
+        for (server, &weight) in lab.real_servers().iter().zip(weights) {
+            let address: IpAddr = match self.address {
+                SocketAddr::V4(_) => server.address_v6().into(),
+                SocketAddr::V6(_) => server.address().into(),
+            };
+            self = self.server(address, port, ForwardingMethod::Tunnel, weight);
         }
         self
     }

@@ -12,6 +12,8 @@
 pub mod config;
 pub mod daemon;
 pub mod directorctl;
+mod directory;
+mod machine;
 pub mod namespace;
 pub mod plan;
 pub mod process;
@@ -21,16 +23,16 @@ pub mod reap;
 mod session;
 mod wire;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use directory::Directory;
 use namespace::Namespace;
 use process::{Process, wait_until};
 use real_server::RealServer;
 
-use crate::error::{Context as _, Result};
+use crate::error::Result;
 use crate::{ensure, fail};
 
 /// Size of the file `/large` that every real server's nginx hands out.
@@ -62,6 +64,7 @@ pub struct Plan {
     real_servers: u8,
     client_addresses: u8,
     mirrors: bool,
+    narrow_paths: bool,
     standing: bool,
 }
 
@@ -73,6 +76,7 @@ impl Default for Plan {
             real_servers: 3,
             client_addresses: 0,
             mirrors: true,
+            narrow_paths: false,
             standing: false,
         }
     }
@@ -100,10 +104,20 @@ impl Plan {
         self
     }
 
-    /// How many addresses from 10.0.1.100 on the client has beside its first; none unless said otherwise.
+    /// How many addresses from 10.0.1.100 and 2001:db8:1::100 on the client has beside its first ones; none unless
+    /// said otherwise.
     #[must_use]
     pub fn client_addresses(mut self, number: u8) -> Self {
         self.client_addresses = number;
+        self
+    }
+
+    /// Gives the client and each real server more addresses of each version, which packets reach only by the router
+    /// and a narrow link behind it: [`plan::far_client`], [`plan::far_real_server`]. What is too long for it, the
+    /// router tells by ICMP.
+    #[must_use]
+    pub fn narrow_paths(mut self) -> Self {
+        self.narrow_paths = true;
         self
     }
 
@@ -167,7 +181,7 @@ impl Lab {
             ensure!(!reap::standing(), "a lab stands already; take it down first: testbed lab down");
         }
         let directory = Directory::create(&prefix, plan.standing)?;
-        let make = |role: &str| Namespace::create(&prefix, role, &directory.path, plan.standing);
+        let make = |role: &str| Namespace::create(&prefix, role, directory.path(), plan.standing);
         let (director, client, router) = (make("director")?, make("client")?, make("router")?);
         // A kernel end of net_tap must be in a switch where it appears, which is the director's namespace.
         let switches = match plan.ports {
@@ -184,9 +198,9 @@ impl Lab {
             wire::plug(&director, "port0", host, "sw0", "director0")?;
             wire::plug(&director, "port1", host, "sw1", "director1")?;
         }
-        configure_client(&client, plan.client_addresses)?;
-        configure_router(&router)?;
-        configure_director(&director, &plan)?;
+        machine::client(&client, &plan)?;
+        machine::router(&router, &plan)?;
+        machine::director(&director, &plan)?;
         let mut lab = Lab {
             real_servers: Vec::new(),
             client,
@@ -197,8 +211,6 @@ impl Lab {
             plan,
             _turn: turn,
         };
-        fs::write(lab.large_file(), large_file_content())
-            .context(|| format!("cannot write {}", lab.large_file().display()))?;
         for number in 1..=lab.plan.real_servers {
             let server = lab.new_real_server(&prefix, number)?;
             lab.real_servers.push(server);
@@ -222,11 +234,7 @@ impl Lab {
         let name = plan::real_server_name(number);
         let namespace = Namespace::create(prefix, &name, self.directory(), self.plan.standing)?;
         wire::plug(&namespace, "eth0", self.switch_host(), "sw1", &name)?;
-        let way_back = match self.plan.way_back {
-            WayBack::Router => plan::ROUTER_SERVER_SIDE,
-            WayBack::Director => plan::DIRECTOR_SERVER_SIDE,
-        };
-        let mut server = RealServer::configure(namespace, number, way_back)?;
+        let mut server = RealServer::configure(namespace, number, &self.plan)?;
         server.start_programs(self.directory(), &self.large_file())?;
         Ok(server)
     }
@@ -268,7 +276,7 @@ impl Lab {
     /// Where its configurations, logs and sockets are.
     #[must_use]
     pub fn directory(&self) -> &Path {
-        &self.directory.path
+        self.directory.path()
     }
 
     /// The path of the director's control socket.
@@ -280,7 +288,7 @@ impl Lab {
     /// The original of the file `/large` that the real servers hand out.
     #[must_use]
     pub fn large_file(&self) -> PathBuf {
-        self.directory().join("large")
+        self.directory.large_file()
     }
 
     /// Puts the kernel ends of net_tap ports into their switches, as soon as `process` has made them.
@@ -303,97 +311,5 @@ impl Lab {
             ])?;
         }
         Ok(())
-    }
-}
-
-fn configure_client(client: &Namespace, addresses: u8) -> Result<()> {
-    ensure!(addresses <= plan::CLIENT_ADDRESSES, "a client has at most {} addresses", plan::CLIENT_ADDRESSES);
-    let mut lines = vec![
-        format!("addr add {}/24 dev eth0", plan::CLIENT),
-        "link set eth0 up".to_owned(),
-        format!("route add 10.99.0.0/24 via {}", plan::DIRECTOR_CLIENT_SIDE),
-        format!("route add {} via {}", plan::SERVER_SIDE, plan::DIRECTOR_CLIENT_SIDE),
-    ];
-    lines.extend((0..addresses).map(|index| format!("addr add {}/24 dev eth0", plan::client_address(index))));
-    client.ip(&lines.iter().map(String::as_str).collect::<Vec<_>>())
-}
-
-fn configure_router(router: &Namespace) -> Result<()> {
-    router.sysctl("net/ipv4/ip_forward", "1")?;
-    router.ip(&[
-        &format!("addr add {}/24 dev eth0", plan::ROUTER_CLIENT_SIDE),
-        &format!("addr add {}/24 dev eth1", plan::ROUTER_SERVER_SIDE),
-        "link set eth0 up",
-        "link set eth1 up",
-    ])
-}
-
-/// Gives the director's machine its interfaces and addresses: mirrors as taps made beforehand, to which the
-/// director attaches, or the interfaces which the kernel keeps.
-fn configure_director(director: &Namespace, plan: &Plan) -> Result<()> {
-    director.sysctl("net/ipv4/ip_forward", "1")?;
-    if plan.ports == Ports::Tap && !plan.mirrors {
-        return Ok(());
-    }
-    let sides = match plan.ports {
-        Ports::Tap => ["dir0", "dir1"],
-        Ports::AfPacket => ["port0", "port1"],
-    };
-    for side in sides {
-        if plan.ports == Ports::Tap {
-            director.ip(&[&format!("tuntap add dev {side} mode tap")])?;
-        }
-        // Packets on their way back from DR and TUN real servers have a source that is local here (the VIP);
-        // without this the kernel takes them for forged and does not forward them.
-        director.sysctl(&format!("net/ipv4/conf/{side}/accept_local"), "1")?;
-    }
-    director_addresses(director, sides)
-}
-
-/// The director's addresses and VIPs, on its interfaces of the client side and the server side.
-fn director_addresses(director: &Namespace, [client_side, server_side]: [&str; 2]) -> Result<()> {
-    let mut lines = vec![
-        format!("addr add {}/24 dev {client_side}", plan::DIRECTOR_CLIENT_SIDE),
-        format!("addr add {}/24 dev {server_side}", plan::DIRECTOR_SERVER_SIDE),
-        format!("link set {client_side} up"),
-        format!("link set {server_side} up"),
-    ];
-    lines.extend(plan::VIPS.iter().map(|vip| format!("addr add {vip}/32 dev {client_side}")));
-    director.ip(&lines.iter().map(String::as_str).collect::<Vec<_>>())
-}
-
-/// Bytes without a pattern that a wrong offset or a lost block could repeat, the same in every run.
-fn large_file_content() -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let next = move || {
-        // xorshift64
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
-    std::iter::repeat_with(next).take(LARGE_FILE / 8).flat_map(u64::to_le_bytes).collect()
-}
-
-/// The lab's directory, removed with it.
-#[derive(Debug)]
-struct Directory {
-    path: PathBuf,
-    leave: bool,
-}
-
-impl Directory {
-    fn create(prefix: &str, leave: bool) -> Result<Self> {
-        let path = reap::directory(prefix);
-        fs::create_dir_all(&path).context(|| format!("cannot create {}", path.display()))?;
-        Ok(Directory { path, leave })
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        if !self.leave {
-            let _ = fs::remove_dir_all(&self.path);
-        }
     }
 }

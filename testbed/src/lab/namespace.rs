@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -30,8 +31,8 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes the namespace `prefix-role`, quiet from birth: loopback up, no IPv6 (no router solicitations
-    /// between what a test looks for), no reverse-path filter. Logs of its programs go to `logs`.
+    /// Makes the namespace `prefix-role`, quiet from birth: loopback up, no reverse-path filter, and of IPv6 no
+    /// router solicitations and no waiting until an address is known to be nobody else's. Logs of its programs go to `logs`.
     pub(super) fn create(prefix: &str, role: &str, logs: &Path, leave: bool) -> Result<Self> {
         let name = format!("{prefix}-{role}");
         process::run(Command::new("ip").args(["netns", "add", &name]), IP)?;
@@ -39,7 +40,13 @@ impl Namespace {
         // A client's port is not used again while the director may still remember it.
         namespace.sysctl("net/ipv4/tcp_tw_reuse", "0")?;
         for which in ["all", "default"] {
-            namespace.sysctl(&format!("net/ipv6/conf/{which}/disable_ipv6"), "1")?;
+            let v6 = |key: &str, value| namespace.sysctl(&format!("net/ipv6/conf/{which}/{key}"), value);
+            for key in
+                ["accept_dad", "dad_transmits", "accept_ra", "router_solicitations", "accept_redirects"]
+            {
+                v6(key, "0")?;
+            }
+            v6("disable_ipv6", "0")?;
             namespace.sysctl(&format!("net/ipv4/conf/{which}/rp_filter"), "0")?;
             // Two networks meet in some machines of a lab on purpose; a redirect would change the path under test.
             namespace.sysctl(&format!("net/ipv4/conf/{which}/send_redirects"), "0")?;
@@ -108,8 +115,20 @@ impl Namespace {
     /// # Errors
     /// When `ip` refuses one of them; the lines after it are not done.
     pub fn ip(&self, lines: &[&str]) -> Result<()> {
+        self.batch(&[], lines)
+    }
+
+    /// The same by `ip -6`, for what does not tell by an address which version of IP is meant, and for rules.
+    ///
+    /// # Errors
+    /// As [`Self::ip`].
+    pub fn ip_v6(&self, lines: &[&str]) -> Result<()> {
+        self.batch(&["-6"], lines)
+    }
+
+    fn batch(&self, options: &[&str], lines: &[&str]) -> Result<()> {
         let mut command = Command::new("ip");
-        command.args(["-n", &self.name, "-batch", "-"]);
+        command.args(options).args(["-n", &self.name, "-batch", "-"]);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         die_with_parent(&mut command, Signal::KILL);
         let mut ip = command.spawn().context(|| "cannot start `ip` (is iproute2 installed?)")?;
@@ -158,6 +177,19 @@ impl Namespace {
             .context(|| format!("cannot list the interfaces of {}", self.name))?;
         let names = list.lines().skip(2).filter_map(|line| line.split_once(':'));
         Ok(names.map(|(name, _)| name.trim().to_owned()).collect())
+    }
+
+    /// What its kernel believes to be the largest packet that gets from its address `from` to `to`: by the route, or
+    /// learned from an ICMP error. `None` where that is what the interface takes.
+    ///
+    /// # Errors
+    /// When there is no route.
+    pub fn path_mtu(&self, to: impl Into<IpAddr>, from: impl Into<IpAddr>) -> Result<Option<u32>> {
+        let line = format!("ip route get {} from {}", to.into(), from.into());
+        let words = self.exec(&line, IP)?.stdout;
+        let words = String::from_utf8_lossy(&words).into_owned();
+        let mut words = words.split_whitespace().skip_while(|&word| word != "mtu").skip(1);
+        Ok(words.find_map(|word| word.parse().ok()))
     }
 
     /// How many TCP resets its kernel has sent.

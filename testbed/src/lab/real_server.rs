@@ -1,14 +1,14 @@
 //! A real server: a namespace with its address, the VIPs it answers for, and the programs that answer.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::namespace::Namespace;
-use super::plan;
+use super::plan::{self, v6};
 use super::process::{Process, run, wait_until};
-use super::programs;
+use super::{Plan, WayBack, programs};
 use crate::error::{Context as _, Result};
 
 /// How long a program of a real server may take until it answers.
@@ -21,30 +21,51 @@ pub struct RealServer {
     programs: Vec<Process>,
     namespace: Namespace,
     name: String,
-    address: Ipv4Addr,
+    number: u8,
 }
 
 impl RealServer {
     /// Gives the namespace with its plugged-in interface `eth0` its addresses and routes.
     ///
     /// The default route leads to the director, because replies of NAT must cross it. Replies from the VIPs
-    /// of DR and TUN go by `way_back`, which is a router beside the director or the director's own kernel.
-    pub(super) fn configure(namespace: Namespace, number: u8, way_back: Ipv4Addr) -> Result<Self> {
-        let address = plan::real_server(number);
+    /// of DR and TUN go by a router beside the director or the director's own kernel, as the lab's plan says.
+    pub(super) fn configure(namespace: Namespace, number: u8, lab: &Plan) -> Result<Self> {
+        let way_back: (Ipv4Addr, Ipv6Addr) = match lab.way_back {
+            WayBack::Router => (plan::ROUTER_SERVER_SIDE, v6::ROUTER_SERVER_SIDE),
+            WayBack::Director => (plan::DIRECTOR_SERVER_SIDE, v6::DIRECTOR_SERVER_SIDE),
+        };
         // The VIPs are there for DR and TUN, but nobody must learn about it by ARP. Set before the addresses are.
+        // IPv6 tells of no address but those of the interface that was asked on, and these are on lo.
         namespace.sysctl("net/ipv4/conf/all/arp_ignore", "1")?;
         namespace.sysctl("net/ipv4/conf/all/arp_announce", "2")?;
         namespace.ip(&[
-            &format!("addr add {address}/24 dev eth0"),
+            &format!("addr add {}/24 dev eth0", plan::real_server(number)),
+            &format!("addr add {}/64 dev eth0", v6::real_server(number)),
             "link set eth0 up",
             &format!("route add default via {}", plan::DIRECTOR_SERVER_SIDE),
-            &format!("addr add {}/32 dev lo", plan::VIP_DR),
-            &format!("addr add {}/32 dev lo", plan::VIP_TUN),
-            &format!("rule add from {} lookup 100", plan::VIP_DR),
-            &format!("rule add from {} lookup 100", plan::VIP_TUN),
-            &format!("route add default via {way_back} table 100"),
+            &format!("route add default via {} table 100", way_back.0),
         ])?;
-        Ok(RealServer { programs: Vec::new(), namespace, name: plan::real_server_name(number), address })
+        namespace.ip_v6(&[
+            &format!("route add default via {}", v6::DIRECTOR_SERVER_SIDE),
+            &format!("route add default via {} table 100", way_back.1),
+        ])?;
+        for vip in [plan::VIP_DR, plan::VIP_TUN] {
+            namespace
+                .ip(&[&format!("addr add {vip}/32 dev lo"), &format!("rule add from {vip} lookup 100")])?;
+        }
+        for vip in [v6::VIP_DR, v6::VIP_TUN] {
+            namespace.ip_v6(&[
+                &format!("addr add {vip}/128 dev lo"),
+                &format!("rule add from {vip} lookup 100"),
+            ])?;
+        }
+        if lab.narrow_paths {
+            namespace.ip(&[
+                &format!("addr add {}/32 dev lo", plan::far_real_server(number)),
+                &format!("addr add {}/128 dev lo", v6::far_real_server(number)),
+            ])?;
+        }
+        Ok(RealServer { programs: Vec::new(), namespace, name: plan::real_server_name(number), number })
     }
 
     /// Its name, which is in all its answers.
@@ -56,7 +77,13 @@ impl RealServer {
     /// Its own address (RIP).
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
-        self.address
+        plan::real_server(self.number)
+    }
+
+    /// Its own address of IPv6.
+    #[must_use]
+    pub fn address_v6(&self) -> Ipv6Addr {
+        v6::real_server(self.number)
     }
 
     /// Its machine.
@@ -70,23 +97,28 @@ impl RealServer {
         let testbed = programs::find("testbed")?;
         let nginx = self.nginx(directory, large_file)?;
         let mut decap = self.namespace.command(&testbed);
-        decap.args(["decap", "--device", "tun0", "--vip", &plan::VIP_TUN.to_string()]);
+        decap.args(["decap", "--device", "tun0"]);
+        decap.args(["--vip", &plan::VIP_TUN.to_string(), "--vip", &v6::VIP_TUN.to_string()]);
         let mut tcp = self.namespace.command(&testbed);
         tcp.args(["tcp-echo", "--name", &self.name]);
         for port in [plan::ECHO, plan::ECHO_NAT] {
-            tcp.args(["--listen", &format!("0.0.0.0:{port}")]);
+            tcp.args(["--listen", &format!("[::]:{port}")]);
         }
         let mut udp = self.namespace.command(&testbed);
         udp.args(["udp-echo", "--name", &self.name]);
         // Bound to one address each, so that an answer leaves with the address that was asked.
-        let sockets = [
-            (self.address, plan::ECHO_NAT),
-            (self.address, plan::ECHO),
-            (plan::VIP_DR, plan::ECHO),
-            (plan::VIP_TUN, plan::ECHO),
+        let sockets: [(IpAddr, u16); 8] = [
+            (self.address().into(), plan::ECHO_NAT),
+            (self.address().into(), plan::ECHO),
+            (plan::VIP_DR.into(), plan::ECHO),
+            (plan::VIP_TUN.into(), plan::ECHO),
+            (self.address_v6().into(), plan::ECHO_NAT),
+            (self.address_v6().into(), plan::ECHO),
+            (v6::VIP_DR.into(), plan::ECHO),
+            (v6::VIP_TUN.into(), plan::ECHO),
         ];
         for (address, port) in sockets {
-            udp.args(["--listen", &format!("{address}:{port}")]);
+            udp.args(["--listen", &SocketAddr::new(address, port).to_string()]);
         }
         self.programs = vec![
             nginx,
@@ -110,7 +142,7 @@ impl RealServer {
             if let Some(status) = nginx[0].status()? {
                 crate::fail!("nginx in {} ended with {status}:\n{}", namespace.role(), nginx[0].log_tail(20));
             }
-            namespace.enter(|| std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, plan::WEB)).is_ok())
+            namespace.enter(|| std::net::TcpStream::connect((Ipv6Addr::LOCALHOST, plan::WEB)).is_ok())
         })
     }
 
@@ -154,6 +186,8 @@ http {{
   server {{
     listen {web} backlog=4096;
     listen {web_nat} backlog=4096;
+    listen [::]:{web} backlog=4096;
+    listen [::]:{web_nat} backlog=4096;
     add_header X-Real-Server {name} always;
     add_header X-Client $remote_addr always;
     location / {{ return 200 "{name}\n"; }}

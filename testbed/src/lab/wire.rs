@@ -6,8 +6,10 @@ use crate::error::Result;
 /// Makes a switch called `name` inside a namespace: a bridge that does nothing of its own.
 ///
 /// Its host interface must stay mute: it has no address, but Linux answers ARP for any local address on any
-/// interface, so that the bridge would answer for the director. `arp off` stops that.
+/// interface, so that the bridge would answer for the director. `arp off` stops that. Of IPv6 it has nothing, nor has
+/// what is made after it on the same machine and plugged in: wires, and the kernel ends of net_tap ports.
 pub(super) fn switch(host: &Namespace, name: &str) -> Result<()> {
+    host.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
     host.ip(&[
         &format!("link add {name} type bridge stp_state 0 mcast_snooping 0 forward_delay 0"),
         &format!("link set {name} arp off up"),
@@ -15,6 +17,7 @@ pub(super) fn switch(host: &Namespace, name: &str) -> Result<()> {
     // Frames on a wire are no business of the packet filters of the machine that hosts the switch. A kernel
     // without br_netfilter has no such setting, and nothing to switch off.
     let _ = host.sysctl("net/bridge/bridge-nf-call-iptables", "0");
+    let _ = host.sysctl("net/bridge/bridge-nf-call-ip6tables", "0");
     Ok(())
 }
 

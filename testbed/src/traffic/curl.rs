@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub struct Plan {
     /// How many requests, or how many from each of `sources`.
     pub requests: u32,
     /// The addresses to ask from; none for the kernel's choice.
-    pub sources: Vec<Ipv4Addr>,
+    pub sources: Vec<IpAddr>,
     /// How many requests may be under way at once.
     pub parallel: u32,
     /// How long one may take.
@@ -45,8 +45,8 @@ impl Plan {
 
     /// The same from each of these addresses.
     #[must_use]
-    pub fn from(mut self, sources: &[Ipv4Addr]) -> Self {
-        self.sources = sources.to_vec();
+    pub fn from<A: Copy + Into<IpAddr>>(mut self, sources: &[A]) -> Self {
+        self.sources = sources.iter().map(|&source| source.into()).collect();
         self
     }
 
@@ -56,19 +56,27 @@ impl Plan {
         u64::from(self.requests) * self.sources.len().max(1) as u64
     }
 
-    /// The configuration that curl reads: one section for each address.
-    /// `10.99.0.1:8080` and `/x` of `http://10.99.0.1:8080/x`.
-    fn authority_and_path(&self) -> (&str, &str) {
+    /// `[2001:db8::1]`, `8080` and `/x` of `http://[2001:db8::1]:8080/x`.
+    fn host_port_and_path(&self) -> (&str, &str, &str) {
         let rest = self.url.strip_prefix("http://").unwrap_or(&self.url);
-        rest.split_at(rest.find('/').unwrap_or(rest.len()))
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        // An address of IPv6 has colons itself, in brackets.
+        let (host, port) = authority.split_at(authority.find(']').map_or(0, |bracket| bracket + 1));
+        match (host, port.split_once(':')) {
+            ("", Some((host, port))) => (host, port, path),
+            ("", None) => (port, "80", path),
+            (host, Some((_, port))) => (host, port, path),
+            (host, None) => (host, "80", path),
+        }
     }
 
+    /// The configuration that curl reads: one section for each address.
     fn curl_config(&self) -> String {
         let mut text = String::from("silent\nno-progress-meter\n");
         if self.parallel > 1 {
             let _ = writeln!(text, "parallel\nparallel-max = {}", self.parallel);
         }
-        let interfaces: Vec<Option<Ipv4Addr>> = if self.sources.is_empty() {
+        let interfaces: Vec<Option<IpAddr>> = if self.sources.is_empty() {
             vec![None]
         } else {
             self.sources.iter().copied().map(Some).collect()
@@ -83,8 +91,7 @@ impl Plan {
             // Each request has a host name of its own, so that curl cannot use a connection again, and closes it
             // itself. Asked to close it, the real server would, and the client's port would be free at once: used
             // again, it would be a connection that the director still knows.
-            let (authority, path) = self.authority_and_path();
-            let (host, port) = authority.split_once(':').unwrap_or((authority, "80"));
+            let (host, port, path) = self.host_port_and_path();
             // The words go to stderr, which curl does not buffer.
             let _ = write!(
                 text,
@@ -108,7 +115,7 @@ pub enum Answer {
         /// Its name.
         server: String,
         /// The address that asked.
-        client: Ipv4Addr,
+        client: IpAddr,
         /// From the beginning to the end.
         took: Duration,
     },
@@ -122,7 +129,7 @@ pub struct Outcome {
     /// Right answers by real server.
     pub answers: Counts,
     /// Right answers by the address that asked.
-    pub by_client: BTreeMap<Ipv4Addr, Vec<String>>,
+    pub by_client: BTreeMap<IpAddr, Vec<String>>,
     /// Requests that were not answered as they should.
     pub failed: u64,
     /// The first few failures.
@@ -210,13 +217,14 @@ fn parse(line: &str) -> Option<Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     #[test]
     fn an_answer_is_read() {
         let answer = parse("answer|200|0|10.0.1.100|real2|0.003|").unwrap();
         let expected = Answer::From {
             server: "real2".to_owned(),
-            client: Ipv4Addr::new(10, 0, 1, 100),
+            client: Ipv4Addr::new(10, 0, 1, 100).into(),
             took: Duration::from_millis(3),
         };
         assert_eq!(answer, expected);
@@ -234,6 +242,18 @@ mod tests {
             assert!(matches!(parse(line), Some(Answer::Failed(_))), "{line}");
         }
         assert_eq!(parse("curl: something else"), None);
+    }
+
+    #[test]
+    fn a_url_is_taken_apart() {
+        for (url, parts) in [
+            ("http://10.99.0.1/", ("10.99.0.1", "80", "/")),
+            ("http://10.99.0.1:8080/x", ("10.99.0.1", "8080", "/x")),
+            ("http://[2001:db8::1]/x", ("[2001:db8::1]", "80", "/x")),
+            ("http://[2001:db8::1]:8080", ("[2001:db8::1]", "8080", "")),
+        ] {
+            assert_eq!(Plan::new(url, 1).host_port_and_path(), parts);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Connections that are held open and used all the time, to see whether they live.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -56,15 +56,16 @@ impl Hold {
     ///
     /// # Errors
     /// When one cannot be opened or its first exchange fails.
-    pub fn open(
-        target: SocketAddrV4,
+    pub fn open<A: Copy + Into<IpAddr>>(
+        target: impl Into<SocketAddr>,
         speak: Speak,
-        sources: &[Ipv4Addr],
+        sources: &[A],
         interval: Duration,
     ) -> Result<Hold> {
+        let target = target.into();
         let mut connections = Vec::new();
         for &source in sources {
-            let stream = open(source, target).context(|| format!("cannot connect to {target}"))?;
+            let stream = open(source.into(), target).context(|| format!("cannot connect to {target}"))?;
             let client = stream.local_addr().context(|| "no local address")?;
             let mut line = Line { reader: BufReader::new(stream), speak, number: 0 };
             let server =
@@ -141,9 +142,15 @@ fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn open(source: Ipv4Addr, target: SocketAddrV4) -> io::Result<TcpStream> {
-    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    bind(&socket, &SocketAddrV4::new(source, 0))?;
+fn open(source: IpAddr, target: SocketAddr) -> io::Result<TcpStream> {
+    // The kernel's choice is of the target's family.
+    let (family, source) = match target {
+        SocketAddr::V4(_) => (AddressFamily::INET, source),
+        SocketAddr::V6(_) if source.is_unspecified() => (AddressFamily::INET6, Ipv6Addr::UNSPECIFIED.into()),
+        SocketAddr::V6(_) => (AddressFamily::INET6, source),
+    };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    bind(&socket, &SocketAddr::new(source, 0))?;
     // On Linux the send timeout bounds connect as well.
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
     match connect(&socket, &target) {
@@ -250,14 +257,14 @@ fn wrong(answer: &str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{Ipv4Addr, TcpListener};
 
     const SOON: Duration = Duration::from_millis(5);
 
     /// A server on loopback that serves each connection by `serve`.
-    fn server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddrV4 {
+    fn server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!("bound to IPv4") };
+        let address = listener.local_addr().unwrap();
         let serve = Arc::new(serve);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {

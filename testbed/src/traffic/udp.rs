@@ -1,7 +1,7 @@
 //! A UDP client: one request from each of many source ports, and who answered.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ pub struct Plan {
     /// The virtual service, or any UDP echo.
     pub target: SocketAddr,
     /// The addresses to ask from, in turn; none for the kernel's choice.
-    pub sources: Vec<Ipv4Addr>,
+    pub sources: Vec<IpAddr>,
     /// How many requests, each from a source port of its own.
     pub requests: u32,
     /// Bytes in a request beside its number.
@@ -94,7 +94,8 @@ pub fn ask(plan: &Plan, mut each: impl FnMut(&Answer)) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for number in 0..plan.requests {
         let source = match plan.sources.len() {
-            0 => Ipv4Addr::UNSPECIFIED,
+            0 if plan.target.is_ipv4() => Ipv4Addr::UNSPECIFIED.into(),
+            0 => Ipv6Addr::UNSPECIFIED.into(),
             length => plan.sources[number as usize % length],
         };
         let socket = bind_fresh(source).context(|| format!("cannot bind a UDP socket to {source}"))?;
@@ -110,7 +111,7 @@ pub fn ask(plan: &Plan, mut each: impl FnMut(&Answer)) -> Result<Outcome> {
 const SOURCE_PORTS: RangeInclusive<u16> = 10_000..=32_767;
 
 /// A socket on the next source port of [`SOURCE_PORTS`] that is free.
-fn bind_fresh(source: Ipv4Addr) -> io::Result<UdpSocket> {
+fn bind_fresh(source: IpAddr) -> io::Result<UdpSocket> {
     static ASKED: AtomicU32 = AtomicU32::new(0);
     let ports = SOURCE_PORTS.len() as u32;
     // Another program that asks the same director begins somewhere else.

@@ -1,14 +1,16 @@
 //! The lab itself, with DPDK's testpmd in the director's place: two ports, each frame handed from one to the
 //! other. What passes here is the lab's doing, so that a failure elsewhere is the director's.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+mod tunnels;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sendto, socket_with};
 use testbed::ensure;
 use testbed::error::{Context as _, Result};
 use testbed::lab::namespace::Namespace;
+use testbed::lab::plan::v6;
 use testbed::lab::process::{Process, output, wait_until};
 use testbed::lab::{Lab, Ports, plan, reap};
 use testbed::traffic::hold::{self, Hold, Speak};
@@ -35,18 +37,17 @@ fn wire_of_testpmd(lab: &Lab) -> Result<Process> {
     if lab.ports() == Ports::Tap {
         lab.plug_in_taps(&mut process)?;
     }
-    lab.client().ip(&["route del 10.0.2.0/24", "route add 10.0.2.0/24 dev eth0"])?;
-    for server in lab.real_servers() {
-        server.namespace().ip(&["route add 10.0.1.0/24 dev eth0"])?;
+    for network in [plan::SERVER_SIDE, v6::SERVER_SIDE] {
+        lab.client().ip(&[&format!("route del {network}"), &format!("route add {network} dev eth0")])?;
     }
-    wait_until("the first ping to cross", PATIENCE, || {
-        Ok(lab.client().try_exec("ping -c 1 -W 1 10.0.2.11", PATIENCE)?.status.success())
-    })?;
+    for server in lab.real_servers() {
+        for network in [plan::CLIENT_SIDE, v6::CLIENT_SIDE] {
+            server.namespace().ip(&[&format!("route add {network} dev eth0")])?;
+        }
+    }
+    wait_until("the first ping to cross", PATIENCE, || lab.pings(plan::real_server(1)))?;
+    wait_until("the first ping of IPv6 to cross", PATIENCE, || lab.pings(v6::real_server(1)))?;
     Ok(process)
-}
-
-fn tcp(server: u8, port: u16) -> SocketAddrV4 {
-    SocketAddrV4::new(plan::real_server(server), port)
 }
 
 #[test]
@@ -54,30 +55,44 @@ fn every_real_server_answers_through_net_tap() -> Result<()> {
     let lab = Lab::plan().client_addresses(5).build()?;
     let _testpmd = wire_of_testpmd(&lab)?;
 
-    for (number, server) in (1..).zip(lab.real_servers()) {
-        let name = server.name();
-        lab.client().exec(&format!("ping -c 2 -i 0.1 -W 2 {}", server.address()), PATIENCE)?;
+    for server in lab.real_servers() {
+        answers(
+            &lab,
+            server.name(),
+            server.address().into(),
+            [0, 4].map(|n| plan::client_address(n).into()),
+        )?;
+        answers(
+            &lab,
+            server.name(),
+            server.address_v6().into(),
+            [0, 4].map(|n| v6::client_address(n).into()),
+        )?;
+    }
+    Ok(())
+}
 
-        let url = format!("http://{}:{}/", server.address(), plan::WEB_NAT);
-        let outcome = curl::ask(lab.client(), &curl::Plan::new(url, 20).parallel(4), |_| ())?;
-        ensure!(outcome.answers.get(name) == Some(&20), "{name} answered {outcome:?}");
+/// By ping, curl, UDP, and connections that are held from the client's addresses.
+fn answers(lab: &Lab, name: &str, address: IpAddr, sources: [IpAddr; 2]) -> Result<()> {
+    lab.client().exec(&format!("ping -c 2 -i 0.1 -W 2 {address}"), PATIENCE)?;
 
-        let target = SocketAddr::from((server.address(), plan::ECHO));
-        let outcome = lab.client().enter(|| udp::ask(&udp::Plan::new(target, 20), |_| ()))??;
-        ensure!(outcome.answers.get(name) == Some(&20), "{name} answered {outcome:?}");
+    let plan = curl::Plan::new(plan::url(address, plan::WEB_NAT, "/"), 20).parallel(4);
+    let outcome = curl::ask(lab.client(), &plan, |_| ())?;
+    ensure!(outcome.answers.get(name) == Some(&20), "{name} answered {outcome:?}");
 
-        let speak = [(Speak::Http, plan::WEB), (Speak::Echo, plan::ECHO)];
-        for (speak, port) in speak {
-            let sources = [plan::client_address(0), plan::client_address(4)];
-            let tick = Duration::from_millis(20);
-            let held = lab.client().enter(|| {
-                let hold = Hold::open(tcp(number, port), speak, &sources, tick)?;
-                std::thread::sleep(Duration::from_millis(300));
-                Ok::<_, testbed::error::Error>(hold.finish())
-            })??;
-            hold::all_lived(&held, 3)?;
-            ensure!(held.iter().all(|one| one.server == name), "{held:?}");
-        }
+    let target = SocketAddr::from((address, plan::ECHO));
+    let outcome = lab.client().enter(|| udp::ask(&udp::Plan::new(target, 20), |_| ()))??;
+    ensure!(outcome.answers.get(name) == Some(&20), "{name} answered {outcome:?}");
+
+    for (speak, port) in [(Speak::Http, plan::WEB), (Speak::Echo, plan::ECHO)] {
+        let tick = Duration::from_millis(20);
+        let held = lab.client().enter(|| {
+            let hold = Hold::open((address, port), speak, &sources, tick)?;
+            std::thread::sleep(Duration::from_millis(300));
+            Ok::<_, testbed::error::Error>(hold.finish())
+        })??;
+        hold::all_lived(&held, 3)?;
+        ensure!(held.iter().all(|one| one.server == name), "{held:?}");
     }
     Ok(())
 }
@@ -86,12 +101,19 @@ fn every_real_server_answers_through_net_tap() -> Result<()> {
 fn curl_asks_from_every_address_it_is_told() -> Result<()> {
     let lab = Lab::plan().real_servers(1).client_addresses(8).build()?;
     let _testpmd = wire_of_testpmd(&lab)?;
-    let sources: Vec<Ipv4Addr> = (0..8).map(plan::client_address).collect();
-    let plan = curl::Plan::new("http://10.0.2.11/", 3).from(&sources).parallel(4);
-    let outcome = curl::ask(lab.client(), &plan, |_| ())?;
-    ensure!(outcome.failed == 0 && outcome.answered() == 24, "{outcome:?}");
-    ensure!(outcome.by_client.keys().copied().collect::<Vec<_>>() == sources, "{:?}", outcome.by_client);
-    ensure!(outcome.by_client.values().all(|servers| servers.len() == 3), "{:?}", outcome.by_client);
+    for server in [IpAddr::from(plan::real_server(1)), v6::real_server(1).into()] {
+        let sources: Vec<IpAddr> = (0..8)
+            .map(|index| match server {
+                IpAddr::V4(_) => plan::client_address(index).into(),
+                IpAddr::V6(_) => v6::client_address(index).into(),
+            })
+            .collect();
+        let plan = curl::Plan::new(plan::url(server, plan::WEB, "/"), 3).from(&sources).parallel(4);
+        let outcome = curl::ask(lab.client(), &plan, |_| ())?;
+        ensure!(outcome.failed == 0 && outcome.answered() == 24, "{outcome:?}");
+        ensure!(outcome.by_client.keys().copied().collect::<Vec<_>>() == sources, "{:?}", outcome.by_client);
+        ensure!(outcome.by_client.values().all(|servers| servers.len() == 3), "{:?}", outcome.by_client);
+    }
     Ok(())
 }
 
@@ -106,58 +128,6 @@ fn a_request_that_nobody_answers_is_counted_as_failed() -> Result<()> {
     let outcome = lab.client().enter(|| udp::ask(&plan, |_| ()))??;
     ensure!(outcome.timeouts == 2, "{outcome:?}");
     Ok(())
-}
-
-/// A packet for the VIP in a tunnel to the real server: the UDP echo on the VIP answers the client directly,
-/// by the router, with the VIP as its source.
-#[test]
-fn a_packet_in_a_tunnel_is_answered_by_the_vip_past_the_director() -> Result<()> {
-    let lab = Lab::plan().build()?;
-    let _testpmd = wire_of_testpmd(&lab)?;
-    for server in lab.real_servers() {
-        let (answer, from) = lab.client().enter(|| ask_through_tunnel(server.address()))??;
-        ensure!(answer == format!("{} through the tunnel", server.name()), "got \"{answer}\"");
-        ensure!(from == SocketAddr::from((plan::VIP_TUN, plan::ECHO)), "answered by {from}");
-    }
-    Ok(())
-}
-
-fn ask_through_tunnel(server: Ipv4Addr) -> Result<(String, SocketAddr)> {
-    let socket = UdpSocket::bind((plan::CLIENT, 0)).context(|| "cannot bind")?;
-    socket.set_read_timeout(Some(PATIENCE)).context(|| "no timeout")?;
-    let port = socket.local_addr().context(|| "no address")?.port();
-    let packet = udp_packet(
-        SocketAddrV4::new(plan::CLIENT, port),
-        SocketAddrV4::new(plan::VIP_TUN, plan::ECHO),
-        b"through the tunnel",
-    );
-    // The kernel puts the outer header in front of what is written to this socket.
-    let tunnel = socket_with(AddressFamily::INET, SocketType::RAW, SocketFlags::CLOEXEC, Some(ipproto::IPIP))
-        .context(|| "cannot open a raw socket")?;
-    sendto(&tunnel, &packet, SendFlags::empty(), &SocketAddrV4::new(server, 0)).context(|| "cannot send")?;
-    let mut buffer = [0; 1500];
-    let (length, from) = socket.recv_from(&mut buffer).context(|| "no answer from the tunnel")?;
-    Ok((String::from_utf8_lossy(&buffer[..length]).into_owned(), from))
-}
-
-/// A UDP datagram in an IPv4 packet with a good header checksum and no UDP checksum.
-fn udp_packet(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
-    let length = 28 + payload.len() as u16;
-    let mut packet = vec![0x45, 0];
-    packet.extend_from_slice(&length.to_be_bytes());
-    packet.extend_from_slice(&[0, 1, 0, 0, 64, 17, 0, 0]);
-    packet.extend_from_slice(&from.ip().octets());
-    packet.extend_from_slice(&to.ip().octets());
-    let sum: u32 = packet.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
-    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
-    packet.extend_from_slice(&from.port().to_be_bytes());
-    packet.extend_from_slice(&to.port().to_be_bytes());
-    packet.extend_from_slice(&(length - 20).to_be_bytes());
-    packet.extend_from_slice(&[0, 0]);
-    packet.extend_from_slice(payload);
-    packet
 }
 
 #[test]
@@ -185,19 +155,34 @@ fn download_and_compare(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Real servers hold the VIPs of DR and TUN, and must not tell: an ARP question for a VIP is the director's.
+/// Real servers hold the VIPs of DR and TUN, and must not tell: a question for a VIP, by ARP or neighbour discovery,
+/// is the director's.
 #[test]
-fn real_servers_do_not_answer_arp_for_the_vips() -> Result<()> {
+fn real_servers_do_not_tell_that_they_have_the_vips() -> Result<()> {
     let lab = Lab::plan().build()?;
     let _testpmd = wire_of_testpmd(&lab)?;
-    for vip in plan::VIPS {
+    let vips: Vec<IpAddr> =
+        plan::VIPS.map(IpAddr::from).into_iter().chain(v6::VIPS.map(IpAddr::from)).collect();
+    for &vip in &vips {
         lab.client().ip(&[&format!("route add {vip} dev eth0")])?;
-        let ping = lab.client().try_exec(&format!("ping -c 1 -W 2 {vip}"), PATIENCE)?;
-        ensure!(!ping.status.success(), "somebody answers for {vip}");
-        let neighbour = lab.client().exec(&format!("ip neigh show {vip}"), PATIENCE)?;
-        let neighbour = String::from_utf8_lossy(&neighbour.stdout).into_owned();
-        ensure!(!neighbour.contains("lladdr"), "{vip} is known at {neighbour}");
+        let anything = |v4: bool| if v4 { "0.0.0.0:0" } else { "[::]:0" };
+        // Any packet makes the kernel ask, three times.
+        let sent =
+            lab.client().enter(|| UdpSocket::bind(anything(vip.is_ipv4()))?.send_to(b"x", (vip, 9)))?;
+        sent.context(|| format!("cannot send to {vip}"))?;
     }
+    wait_until("the questions for the VIPs to be given up", PATIENCE, || {
+        let neighbours = lab.client().exec("ip neigh show dev eth0", PATIENCE)?.stdout;
+        let neighbours = String::from_utf8_lossy(&neighbours).into_owned();
+        let of = |vip: &IpAddr| neighbours.lines().find(|line| line.starts_with(&format!("{vip} ")));
+        let mut failed = 0;
+        for vip in &vips {
+            let state = of(vip).unwrap_or_default();
+            ensure!(!state.contains("lladdr"), "somebody answers for a VIP: {state}");
+            failed += usize::from(state.contains("FAILED"));
+        }
+        Ok(failed == vips.len())
+    })?;
     Ok(())
 }
 
