@@ -178,6 +178,20 @@ impl Service {
         self
     }
 
+    /// The same with persistence for networks of clients: those whose addresses begin with the same bits are one.
+    #[must_use]
+    pub fn granularity(mut self, bits: u8) -> Self {
+        self.persistence_granularity = Some(bits);
+        self
+    }
+
+    /// The same with each datagram scheduled by itself.
+    #[must_use]
+    pub fn one_packet(mut self) -> Self {
+        self.one_packet = true;
+        self
+    }
+
     /// The same with one more real server.
     #[must_use]
     pub fn server(
