@@ -140,3 +140,34 @@ fn the_tour_shows_every_command() {
         assert!(TOUR.contains(&format!("directorctl {command}")), "directorctl {command} is not shown");
     }
 }
+
+/// Every test that docs/ipvs.md names is there.
+#[test]
+fn the_tests_that_prove_the_table_of_ipvs_exist() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
+    let mut sources = String::new();
+    let mut directories: Vec<_> =
+        ["control", "director", "testbed/src", "testbed/tests"].iter().map(|name| root.join(name)).collect();
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).expect("the sources are there").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                sources += &std::fs::read_to_string(&path).expect("readable");
+            }
+        }
+    }
+    let table = std::fs::read_to_string(root.join("docs/ipvs.md")).expect("docs/ipvs.md");
+    let rows = table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---"));
+    let rows: Vec<&str> = rows.filter(|line| !line.starts_with("| IPVS |")).collect();
+    assert!(rows.len() > 50);
+    for row in rows {
+        let last = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        let names: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test shows: {row}");
+        for name in names {
+            assert!(sources.contains(&format!("fn {name}(")), "there is no test {name}: {row}");
+        }
+    }
+}

@@ -33,7 +33,6 @@ fn only(answers: &Counts, requests: u64) -> Result<String> {
 }
 
 #[test]
-#[ignore = "waits for the configuration of persistence"]
 fn all_connections_of_a_client_go_to_one_real_server() -> Result<()> {
     let lab = Lab::plan().client_addresses(3).build()?;
     let config = [IpAddr::from(plan::VIP_NAT), v6::VIP_NAT.into()].into_iter().fold(
@@ -71,7 +70,6 @@ fn all_connections_of_a_client_go_to_one_real_server() -> Result<()> {
 
 /// The granularity makes all clients of a network one.
 #[test]
-#[ignore = "waits for the configuration of persistence"]
 fn a_network_of_clients_goes_to_one_real_server() -> Result<()> {
     let lab = Lab::plan().client_addresses(12).build()?;
     let mut config = two_lcores(&lab);
@@ -93,7 +91,6 @@ fn a_network_of_clients_goes_to_one_real_server() -> Result<()> {
 
 /// The opposite: with one-packet scheduling even datagrams from one port of one client go round.
 #[test]
-#[ignore = "waits for the configuration of one-packet scheduling"]
 fn each_datagram_may_be_scheduled_by_itself() -> Result<()> {
     let lab = Lab::plan().build()?;
     let vips: [(IpAddr, _); 4] = [
@@ -136,7 +133,6 @@ fn datagrams_from_one_port(target: SocketAddr, number: u32) -> std::io::Result<C
 
 /// Port 0: all ports of a VIP are one service, and a client has one real server for all of them.
 #[test]
-#[ignore = "waits for the configuration of persistence"]
 fn a_service_of_all_ports_keeps_a_client_together() -> Result<()> {
     let lab = Lab::plan().client_addresses(3).build()?;
     let vips: [(IpAddr, _); 3] =

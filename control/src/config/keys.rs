@@ -7,7 +7,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("", &["socket", "dpdk", "lcores", "connections", "limits", "timeouts", "settings", "port", "service"]),
     ("dpdk", &["hugepages", "memory_mb", "mbufs", "eal_args"]),
     ("lcores", &["cpus", "idle"]),
-    ("connections", &["capacity"]),
+    ("connections", &["capacity", "ipv6_capacity", "templates"]),
     ("limits", &["services", "servers"]),
     ("timeouts", &["tcp", "tcp_fin", "udp"]),
     ("settings", &Settings::NAMES),

@@ -104,13 +104,17 @@ pub enum Idle {
 /// The connection tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connections {
-    /// Connections per lcore; their memory is taken at start.
+    /// Connections of IPv4 per lcore; their memory is taken at start.
     pub capacity: u32,
+    /// Connections of IPv6 per lcore.
+    pub ipv6_capacity: u32,
+    /// Persistence templates of all lcores together.
+    pub templates: u32,
 }
 
 impl Default for Connections {
     fn default() -> Self {
-        Connections { capacity: 1_000_000 }
+        Connections { capacity: 1_000_000, ipv6_capacity: 1_000_000, templates: 65_536 }
     }
 }
 

@@ -14,6 +14,7 @@ pub(super) const MEMORY_MB: RangeInclusive<u32> = 64..=1_048_576;
 pub(super) const MBUFS: RangeInclusive<u32> = 512..=16_777_216;
 pub(super) const CPU: RangeInclusive<u32> = 0..=1023;
 pub(super) const CAPACITY: RangeInclusive<u32> = 1..=268_435_456;
+pub(super) const TEMPLATES: RangeInclusive<u32> = 1..=16_777_216;
 pub(super) const SERVICES: RangeInclusive<u32> = 1..=65_536;
 pub(super) const SERVERS: RangeInclusive<u32> = 1..=1_048_576;
 pub(super) const SECONDS: RangeInclusive<u32> = 1..=2_678_400;

@@ -100,8 +100,12 @@ impl Config {
 
     fn room(&self) -> String {
         format!(
-            "room for {} connections per lcore, {} services and {} servers",
-            self.connections.capacity, self.limits.services, self.limits.servers
+            "room for {} connections of IPv4 and {} of IPv6 per lcore, {} templates, {} services and {} servers",
+            self.connections.capacity,
+            self.connections.ipv6_capacity,
+            self.connections.templates,
+            self.limits.services,
+            self.limits.servers
         )
     }
 

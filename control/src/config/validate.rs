@@ -30,8 +30,7 @@ pub(super) fn config(raw: &RawConfig, complaints: &mut Complaints<'_>) -> Config
         socket: socket(raw, complaints),
         dpdk: dpdk(raw, complaints),
         lcores: lcores(raw, complaints),
-        connections: within(raw.capacity.as_ref(), number::CAPACITY, complaints)
-            .map_or_else(Connections::default, |capacity| Connections { capacity }),
+        connections: connections(raw, complaints),
         limits,
         timeouts: timeouts(raw, complaints),
         settings: settings(raw, complaints),
@@ -54,6 +53,19 @@ fn socket(raw: &RawConfig, complaints: &mut Complaints<'_>) -> PathBuf {
         );
     }
     PathBuf::from(value)
+}
+
+/// Of IPv6 there is as much room as of IPv4, unless it is said.
+fn connections(raw: &RawConfig, complaints: &mut Complaints<'_>) -> Connections {
+    let default = Connections::default();
+    let capacity = within(raw.capacity.as_ref(), number::CAPACITY, complaints);
+    let ipv6_capacity = within(raw.ipv6_capacity.as_ref(), number::CAPACITY, complaints).or(capacity);
+    let templates = within(raw.templates.as_ref(), number::TEMPLATES, complaints);
+    Connections {
+        capacity: capacity.unwrap_or(default.capacity),
+        ipv6_capacity: ipv6_capacity.unwrap_or(default.ipv6_capacity),
+        templates: templates.unwrap_or(default.templates),
+    }
 }
 
 fn dpdk(raw: &RawConfig, complaints: &mut Complaints<'_>) -> Dpdk {

@@ -191,7 +191,7 @@ pub(super) async fn start(config: &Config) -> Result<Started, StartError> {
         Some(spawned.map_err(|error| StartError::Runtime(error.to_string()))?)
     };
 
-    let templates = Arc::new(Templates::default());
+    let templates = Arc::new(Templates::new(config.connections.templates as usize));
     let mut parts = Parts {
         config,
         clock,
@@ -427,7 +427,7 @@ struct Parts<'a> {
 impl Parts<'_> {
     fn pipeline(&self, n: usize, lcores: usize) -> Result<Pipeline, StartError> {
         let connections = &self.config.connections;
-        let capacity = Capacity { ipv4: connections.capacity, ipv6: connections.capacity };
+        let capacity = Capacity { ipv4: connections.capacity, ipv6: connections.ipv6_capacity };
         let now = self.clock.at(tsc()).tick();
         let tables = Tables::new(capacity, self.hugepages, now).map_err(|error| StartError::Table {
             capacity: capacity.ipv4,

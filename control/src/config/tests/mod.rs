@@ -24,6 +24,8 @@ idle = "sleep"
 
 [connections]
 capacity = 5000
+ipv6_capacity = 3000
+templates = 700
 
 [limits]
 services = 10

@@ -30,7 +30,7 @@ fn whatever_can_be_left_out_has_its_default() {
             socket: PathBuf::from("/run/director/director.sock"),
             dpdk: Dpdk { hugepages: Hugepages::Auto, memory_mb: 512, mbufs: None, eal_args: vec![] },
             lcores: Lcores { cpus: None, idle: Idle::Auto },
-            connections: Connections { capacity: 1_000_000 },
+            connections: Connections { capacity: 1_000_000, ipv6_capacity: 1_000_000, templates: 65_536 },
             limits: Limits { services: 4096, servers: 65_536 },
             timeouts: Timeouts {
                 tcp: Duration::from_secs(900),
@@ -70,7 +70,10 @@ fn every_key_reaches_the_configuration() {
     let dpdk = Dpdk { hugepages: Hugepages::No, memory_mb: 256, mbufs: Some(16_384), eal_args };
     assert_eq!(config.dpdk, dpdk);
     assert_eq!(config.lcores, Lcores { cpus: Some(vec![1, 3]), idle: Idle::Sleep });
-    assert_eq!(config.connections.capacity, 5000);
+    let connections = Connections { capacity: 5000, ipv6_capacity: 3000, templates: 700 };
+    assert_eq!(config.connections, connections);
+    let half = good(&format!("{LEAST}[connections]\ncapacity = 7\n")).connections;
+    assert_eq!((half.capacity, half.ipv6_capacity), (7, 7), "as much of IPv6 as of IPv4");
     assert_eq!(config.limits, Limits { services: 10, servers: 20 });
     let [tcp, tcp_fin, udp] = [60, 10, 2_678_400].map(Duration::from_secs);
     assert_eq!(config.timeouts, Timeouts { tcp, tcp_fin, udp });
@@ -128,7 +131,7 @@ control socket /tmp/director.sock
 256 MB of memory without hugepages, 16384 mbufs
 further EAL arguments: --log-level=lib.eal:debug --iova-mode=va
 2 worker lcores on CPUs 1, 3, sleeping when idle
-room for 5000 connections per lcore, 10 services and 20 servers
+room for 5000 connections of IPv4 and 3000 of IPv6 per lcore, 700 templates, 10 services and 20 servers
 timeouts tcp 60 s, tcp_fin 10 s, udp 2678400 s
 settings am_droprate 5, amemthresh 2000, conn_reuse_mode 3, drop_entry 1, drop_packet 2, \
 expire_nodest_conn true, expire_quiescent_template true, lblc_expiration 60, lblcr_expiration 2678400, \
