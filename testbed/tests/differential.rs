@@ -3,25 +3,19 @@
 //!
 //! `DIFFERENTIAL_SEED=n` repeats one walk, `DIFFERENTIAL_STEPS=n` says how long walks are.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use control::model::{
     ForwardingMethod, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey,
-    Settings, Thresholds, Timeouts, Weight,
+    Settings, Thresholds, Weight,
 };
-use director::connection::{Capacity, ConnectionTable, Tables};
-use director::id::{IfIndex, LcoreId, PortId};
-use director::nexthop::{Address, KernelView, Link, MacAddr, Neighbour, NextHops, PortLink, Route};
-use director::packet::{BytesPacket, PacketBuf as _};
-use director::persistence::Templates;
-use director::pipeline::{Action, Arrival, MAX_BURST, Pipeline, Verdict};
+use director::connection::ConnectionTable;
+use director::pipeline::{Action, Verdict};
 use director::scheduler::Load as _;
-use director::service::{Compiler, Input, PortInfo, Services, Snapshot};
-use director::stats::{Fleet, LcoreCounters};
 use director::time::Tick;
+use testbed::bottle::Bottle;
 use testbed::oracle::director::{Connection, Ends};
 use testbed::oracle::packet::{ICMP, ICMPV6, Packet, TCP, UDP};
 use testbed::oracle::{Decision, Director, network};
@@ -69,124 +63,6 @@ impl Dice {
     }
 }
 
-/// The data path of a director without ports.
-struct Subject {
-    services: BTreeMap<ServiceKey, Arc<Service>>,
-    view: Arc<NextHops>,
-    compiler: Compiler,
-    fleet: Fleet,
-    pipelines: Vec<Pipeline>,
-    templates: Arc<Templates>,
-    snapshot: Snapshot,
-    settings: Settings,
-    timeouts: Timeouts,
-}
-
-fn kernel_view() -> KernelView {
-    let mut view = KernelView::default();
-    for side in [1u8, 2] {
-        let link = IfIndex(side.into());
-        let mac = Some(MacAddr(network::DIRECTOR[usize::from(side) - 1]));
-        view.links.insert(link, Link { name: format!("dir{side}"), mac, mtu: network::MTU as u32, up: true });
-        for v6 in [false, true] {
-            let own = network::own(side, v6);
-            let prefix_len = if v6 { 48 } else { 24 };
-            view.addresses.push(Address { link, ip: own, prefix_len });
-            let network = match own {
-                IpAddr::V4(v4) => IpAddr::from([v4.octets()[0], v4.octets()[1], v4.octets()[2], 0]),
-                IpAddr::V6(v6) => {
-                    let [a, b, c, ..] = v6.segments();
-                    IpAddr::from([a, b, c, 0, 0, 0, 0, 0])
-                }
-            };
-            view.routes.push(Route {
-                network,
-                prefix_len,
-                link,
-                gateway: None,
-                source: None,
-                metric: 0,
-                mtu: None,
-            });
-            for n in 1..30 {
-                let ip = if side == 1 { network::client(n, v6) } else { network::server(n, v6) };
-                let host = if side == 1 { n } else { 10 + n };
-                view.neighbours.insert(Neighbour { link, ip }, MacAddr(network::station(side, host)));
-            }
-        }
-    }
-    for v6 in [false, true] {
-        view.addresses.extend([1, 2].map(|n| Address {
-            link: IfIndex(1),
-            ip: network::vip(n, v6),
-            prefix_len: if v6 { 128 } else { 32 },
-        }));
-    }
-    view
-}
-
-impl Subject {
-    fn new(now: Tick) -> Subject {
-        let fleet = Fleet::new((0..LCORES).map(|_| Arc::new(LcoreCounters::new(256))).collect());
-        let templates: Arc<Templates> = Arc::default();
-        let pipelines = (0..LCORES)
-            .map(|n| {
-                let tables = Tables::new(Capacity { ipv4: 2000, ipv6: 2000 }, false, now).unwrap();
-                Pipeline::new(LcoreId(n as u8), fleet.clone(), tables, Arc::clone(&templates))
-            })
-            .collect();
-        let ports = [1u8, 2].map(|side| PortLink { link: IfIndex(side.into()), port: PortId(side - 1) });
-        let mut subject = Subject {
-            services: BTreeMap::new(),
-            view: Arc::new(NextHops::build(Arc::new(kernel_view()), &ports)),
-            compiler: Compiler::new(64, 200, fleet.clone()),
-            fleet,
-            pipelines,
-            templates,
-            snapshot: Compiler::empty_snapshot(1),
-            settings: Settings::default(),
-            timeouts: Timeouts::default(),
-        };
-        subject.publish();
-        subject
-    }
-
-    fn publish(&mut self) {
-        let input = Input {
-            services: Services::All(&self.services),
-            hops: self.view.clone(),
-            ports: network::DIRECTOR.map(|mac| PortInfo { mac: MacAddr(mac) }).to_vec(),
-            timeouts: self.timeouts,
-            settings: self.settings,
-            quiescent: self.snapshot.version,
-        };
-        self.snapshot = self.compiler.compile(input).expect("numbers for real servers");
-    }
-
-    /// A frame comes by a port to an lcore, which may hand it over.
-    fn send(&mut self, lcore: usize, port: u8, frame: &[u8], now: Tick) -> (Verdict, Vec<u8>) {
-        let mut arrival = (lcore, Arrival::Port(PortId(port)));
-        loop {
-            let mut packets = [BytesPacket::new(frame)];
-            let mut verdicts = [Verdict::UNDECIDED; MAX_BURST];
-            self.pipelines[arrival.0].process(&self.snapshot, now, arrival.1, &mut packets, &mut verdicts);
-            match verdicts[0].action {
-                Action::HandOver(owner) => {
-                    assert_eq!(arrival.1, Arrival::Port(PortId(port)), "handed over twice");
-                    arrival = (owner.0.into(), Arrival::Ring);
-                }
-                _ => return (verdicts[0], packets[0].bytes().to_vec()),
-            }
-        }
-    }
-
-    fn expire(&mut self, now: Tick) {
-        for pipeline in &mut self.pipelines {
-            pipeline.expire(&self.snapshot, now, 1_000_000);
-        }
-    }
-}
-
 /// The connections of a table, those included whose time is over.
 fn of<A: director::connection::Address>(table: &ConnectionTable<A>) -> Vec<Ends> {
     let live = (0..table.places_used()).filter_map(|place| table.live_at(place));
@@ -224,7 +100,7 @@ fn in_essence(decision: Decision) -> Decision {
 
 struct Walk {
     dice: Dice,
-    subject: Subject,
+    subject: Bottle,
     oracle: Director,
     now: u64,
     log: Vec<String>,
@@ -247,7 +123,7 @@ impl Walk {
     fn new(seed: u64) -> Walk {
         let mut walk = Walk {
             dice: Dice(seed),
-            subject: Subject::new(Tick(Walk::START as u32)),
+            subject: Bottle::new(LCORES, 2000, Tick(Walk::START as u32)),
             oracle: Director::default(),
             now: Walk::START,
             log: Vec::new(),

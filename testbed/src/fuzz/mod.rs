@@ -1,0 +1,17 @@
+//! What fuzzers call, each with the bytes that it has thought of. Stable Rust, so that the corpus can be replayed by an
+//! ordinary test (`tests/fuzz_corpus.rs`); `testbed/fuzz` makes fuzzers of them.
+
+mod input;
+mod parse;
+mod pipeline;
+mod quoted;
+
+pub use parse::parse;
+pub use pipeline::pipeline;
+pub use quoted::quoted;
+
+/// A target: what a fuzzer calls.
+pub type Target = fn(&[u8]);
+
+/// Every target by its name.
+pub const TARGETS: [(&str, Target); 3] = [("parse", parse), ("pipeline", pipeline), ("quoted", quoted)];

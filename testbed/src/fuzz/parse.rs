@@ -1,0 +1,56 @@
+//! A frame into the parser, against reading it by hand.
+
+use director::wire::{
+    Family, Frame, Ipv4Frame, Ipv6Frame, Parsed, Transport, parse as parse_frame, parse_ipv6,
+};
+
+/// What the parser says of a frame must be what stands there, and lie within it.
+///
+/// # Panics
+/// Where it is not.
+pub fn parse(frame: &[u8]) {
+    let mut v4 = Ipv4Frame::NONE;
+    match parse_frame(frame, &mut v4) {
+        Ok(Parsed::Ipv4) => {
+            let header_len = usize::from(frame[14] & 15) * 4;
+            assert_eq!((frame[14] >> 4, usize::from(v4.header_len)), (4, header_len));
+            assert_eq!(v4.source.octets(), frame[26..30]);
+            assert_eq!(v4.destination.octets(), frame[30..34]);
+            assert_eq!((v4.protocol, v4.total_len), (frame[23], u16::from_be_bytes([frame[16], frame[17]])));
+            lies_within(frame, &v4);
+        }
+        Ok(Parsed::Ipv6) => {
+            let mut v6 = Ipv6Frame::NONE;
+            if parse_ipv6(frame, &mut v6).is_ok() {
+                assert_eq!(frame[14] >> 4, 6);
+                assert_eq!(v6.source.octets(), frame[22..38]);
+                assert_eq!(v6.destination.octets(), frame[38..54]);
+                assert_eq!(
+                    usize::from(v6.total_len),
+                    40 + usize::from(u16::from_be_bytes([frame[18], frame[19]]))
+                );
+                lies_within(frame, &v6);
+            }
+        }
+        Ok(Parsed::Other) | Err(_) => {}
+    }
+}
+
+fn lies_within<A: Family>(frame: &[u8], parsed: &Frame<A>) {
+    let (at, end) = (parsed.transport_offset(), parsed.end());
+    assert!(at <= end && end <= frame.len(), "{parsed:?}");
+    let l4 = &frame[at..end];
+    let word = |at: usize| u16::from_be_bytes([l4[at], l4[at + 1]]);
+    match parsed.transport {
+        Transport::Tcp => {
+            assert!(l4.len() >= 20 && (5..=l4.len() / 4).contains(&usize::from(l4[12] >> 4)));
+            assert_eq!(parsed.tcp_flags, l4[13]);
+        }
+        Transport::Udp => assert!((8..=l4.len()).contains(&usize::from(word(4)))),
+        _ => {
+            assert_eq!((parsed.source_port(), parsed.destination_port()), (0, 0));
+            return;
+        }
+    }
+    assert_eq!((parsed.source_port(), parsed.destination_port()), (word(0), word(2)));
+}

@@ -1,0 +1,175 @@
+//! Any frames, changes and time into the pipeline, with whatever connections came of those before.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use control::model::{
+    ForwardingMethod, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey,
+    Settings, Thresholds, Weight,
+};
+use director::pipeline::{Action, Verdict};
+use director::stats::{Class, Reason};
+use director::time::Tick;
+
+use super::input::Input;
+use crate::bottle::Bottle;
+use crate::oracle::network;
+use crate::oracle::packet::ones_complement;
+
+const LCORES: usize = 2;
+const METHODS: [ForwardingMethod; 3] =
+    [ForwardingMethod::Nat, ForwardingMethod::Dr, ForwardingMethod::Tunnel];
+
+/// A service of the bottle: one of each protocol and family, methods by the number of the real server.
+fn service(n: u8) -> Service {
+    let v6 = n & 1 != 0;
+    let protocol = if n & 2 != 0 { Protocol::Udp } else { Protocol::Tcp };
+    let address = SocketAddr::new(network::vip(1, v6), 80);
+    let server = |n: u8| {
+        let method = METHODS[usize::from(n) % 3];
+        // Every other tunnel leads to the other family.
+        let v6 = v6 != (n == 5);
+        RealServer {
+            address: SocketAddr::new(network::server(n, v6), 80),
+            method,
+            weight: Weight(1),
+            thresholds: Thresholds::default(),
+        }
+    };
+    Service {
+        key: ServiceKey { protocol, address },
+        scheduler: Scheduler::Rr,
+        flags: SchedulerFlags::default(),
+        persistence: None,
+        one_packet: false,
+        servers: (1..=6).map(server).collect(),
+    }
+}
+
+/// The bottle that fuzzers begin with.
+pub(super) fn bottle(now: Tick) -> Bottle {
+    let mut bottle = Bottle::new(LCORES, 32, now);
+    bottle.services = (0..4).map(service).map(|service| (service.key, Arc::new(service))).collect();
+    bottle.publish();
+    bottle
+}
+
+/// Sends frames, changes services, lets time pass, as the bytes say.
+///
+/// # Panics
+/// When a packet ends in no verdict or two, when what leaves is not sound though what came was, when what is given to
+/// the kernel was changed.
+pub fn pipeline(data: &[u8]) {
+    let mut input = Input(data);
+    let mut now = Tick(u32::MAX - 100_000);
+    let mut bottle = bottle(now);
+    let mut sent = 0;
+    while !input.is_empty() {
+        match input.byte() {
+            0..200 => {
+                let (port, len) = (input.byte() & 1, usize::from(input.byte()));
+                let frame = framed(port, input.take(len));
+                sent += 1;
+                send(&mut bottle, port, &frame, now);
+            }
+            200..220 => change(&mut bottle, &mut input),
+            _ => {
+                now = now.after(u32::from(input.word()) * 16);
+                bottle.expire(now);
+            }
+        }
+    }
+    let counted: u64 =
+        bottle.pipelines.iter().flat_map(|p| Reason::ALL.iter().map(|r| p.counters().reason(*r).get())).sum();
+    let handed: u64 = bottle.pipelines.iter().map(|p| p.counters().reason(Reason::OtherLcore).get()).sum();
+    assert_eq!(
+        counted,
+        sent + handed,
+        "every packet ends in one reason, and once more where it was handed over"
+    );
+}
+
+/// Bytes behind the Ethernet addresses that let them in; the type goes by the first of them.
+pub(super) fn framed(port: u8, ip: &[u8]) -> Vec<u8> {
+    let ether_type: [u8; 2] =
+        if ip.first().is_some_and(|first| first >> 4 == 6) { [0x86, 0xdd] } else { [8, 0] };
+    [&network::DIRECTOR[usize::from(port)][..], &[2, 0, 0, 0, 0, 1], &ether_type, ip].concat()
+}
+
+pub(super) fn send(bottle: &mut Bottle, port: u8, frame: &[u8], now: Tick) -> (Verdict, Vec<u8>) {
+    let lcore = usize::from(frame.last().copied().unwrap_or(0)) % LCORES;
+    let (verdict, out) = bottle.send(lcore, port, frame, now);
+    let class = verdict.reason.class();
+    match verdict.action {
+        Action::Forward(_) => {
+            assert_eq!(class, Class::Forwarded);
+            is_sound(frame, &out);
+        }
+        Action::Hold(_) => assert_eq!(class, Class::Forwarded),
+        Action::Punt => {
+            assert_eq!(class, Class::Punted);
+            assert_eq!(out, frame, "the kernel gets what came");
+        }
+        Action::Drop => assert_eq!(class, Class::Dropped),
+        Action::HandOver(_) => unreachable!("handed over already"),
+    }
+    (verdict, out)
+}
+
+/// What leaves is IP as long as it says, with a header checksum that is right where that of what came was.
+fn is_sound(came: &[u8], leaves: &[u8]) {
+    match leaves[12..14] {
+        [8, 0] => {
+            let header = &leaves[14..14 + usize::from(leaves[14] & 15) * 4];
+            let len = usize::from(u16::from_be_bytes([leaves[16], leaves[17]]));
+            assert!(leaves[14] >> 4 == 4 && len >= header.len() && leaves.len() >= 14 + len);
+            let was_right = came[12..14] != [8, 0]
+                || ones_complement(&came[14..14 + usize::from(came[14] & 15) * 4]) == 0xffff;
+            assert!(!was_right || ones_complement(header) == 0xffff, "{came:02x?}\n{leaves:02x?}");
+        }
+        [0x86, 0xdd] => {
+            let len = 40 + usize::from(u16::from_be_bytes([leaves[18], leaves[19]]));
+            assert!(leaves[14] >> 4 == 6 && leaves.len() >= 14 + len);
+        }
+        _ => panic!("neither IPv4 nor IPv6 leaves: {leaves:02x?}"),
+    }
+}
+
+fn change(bottle: &mut Bottle, input: &mut Input<'_>) {
+    let key = service(input.byte() & 3).key;
+    let Some(before) = bottle.services.get(&key) else {
+        let service = service(input.byte() & 3);
+        bottle.services.insert(service.key, Arc::new(service));
+        return bottle.publish();
+    };
+    let mut changed = Service::clone(before);
+    let at = usize::from(input.byte()) % changed.servers.len().max(1);
+    match input.byte() % 8 {
+        0 => drop(bottle.services.remove(&key)),
+        1 => {
+            let timeout = Duration::from_secs(1 + u64::from(input.byte()));
+            changed.persistence = Some(Persistence { timeout, granularity: 1 + input.byte() % 32 });
+        }
+        2 if !changed.servers.is_empty() => drop(changed.servers.remove(at)),
+        3 if !changed.servers.is_empty() => changed.servers[at].weight = Weight(input.byte().into()),
+        4 => changed.one_packet = key.protocol == Protocol::Udp && !changed.one_packet,
+        5 => {
+            let bits = input.byte();
+            bottle.settings = Settings {
+                sloppy_tcp: bits & 1 != 0,
+                expire_nodest_conn: bits & 2 != 0,
+                conn_reuse_mode: bits >> 2 & 3,
+                nat_icmp_send: bits & 16 != 0,
+                schedule_icmp: bits & 32 != 0,
+                drop_entry: bits >> 6,
+                ..Settings::default()
+            };
+        }
+        _ => changed = service(input.byte() & 3),
+    }
+    if bottle.services.contains_key(&key) {
+        bottle.services.insert(changed.key, Arc::new(changed));
+    }
+    bottle.publish();
+}
