@@ -22,6 +22,7 @@ pub mod connection;
 #[cfg(feature = "dpdk")]
 pub mod daemon;
 pub mod forward;
+pub mod fragment;
 pub mod lcore;
 pub mod memory;
 pub mod pipeline;

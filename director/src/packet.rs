@@ -16,6 +16,12 @@ pub trait PacketBuf {
     /// Cuts the frame to its first `len` bytes. A `len` not below its length changes nothing.
     fn truncate(&mut self, len: usize);
 
+    /// What [`PacketBuf::set_note`] wrote last; anything before.
+    fn note(&self) -> u32;
+
+    /// Keeps a number beside the frame, for whoever gets the packet next.
+    fn set_note(&mut self, note: u32);
+
     /// Frees packets, at once where that is cheaper than one by one. Leaves the vector empty, with its room.
     #[inline]
     fn free(packets: &mut Vec<Self>)
@@ -47,6 +53,7 @@ pub trait PacketPool {
 pub struct BytesPacket {
     buffer: Vec<u8>,
     start: usize,
+    note: u32,
 }
 
 impl BytesPacket {
@@ -62,7 +69,7 @@ impl BytesPacket {
     pub fn with_headroom(frame: &[u8], headroom: usize) -> BytesPacket {
         let mut buffer = vec![0; headroom];
         buffer.extend_from_slice(frame);
-        BytesPacket { buffer, start: headroom }
+        BytesPacket { buffer, start: headroom, note: 0 }
     }
 }
 
@@ -81,6 +88,14 @@ impl PacketBuf for BytesPacket {
             self.start -= n;
         }
         room
+    }
+
+    fn note(&self) -> u32 {
+        self.note
+    }
+
+    fn set_note(&mut self, note: u32) {
+        self.note = note;
     }
 
     fn truncate(&mut self, len: usize) {

@@ -37,6 +37,9 @@ pub struct Bottle {
     pub settings: Settings,
     /// As `services`.
     pub timeouts: Timeouts,
+    /// Fragments that wait, by lcore and slot.
+    waiting: BTreeMap<(usize, usize), BytesPacket>,
+    given_up: u64,
 }
 
 /// Two links, and everybody a neighbour.
@@ -110,6 +113,8 @@ impl Bottle {
             snapshot: Compiler::empty_snapshot(1),
             settings: Settings::default(),
             timeouts: Timeouts::default(),
+            waiting: BTreeMap::new(),
+            given_up: 0,
         };
         bottle.publish();
         bottle
@@ -131,31 +136,81 @@ impl Bottle {
         self.snapshot = self.compiler.compile(input).expect("numbers for real servers");
     }
 
-    /// A frame comes by a port to an lcore, which may hand it over to its owner. Returns the last verdict and the
-    /// frame as it is then.
+    /// A frame comes by a port to an lcore, which may hand it over, and that one again where it is a fragment. Returns
+    /// the last verdict and the frame as it is then, and those of fragments that had waited for it; nothing where it
+    /// waits itself.
     ///
     /// # Panics
-    /// When the owner hands it over again.
-    pub fn send(&mut self, lcore: usize, port: u8, frame: &[u8], now: Tick) -> (Verdict, Vec<u8>) {
-        let mut arrival = (lcore, Arrival::Port(PortId(port)));
-        loop {
-            let mut packets = [BytesPacket::new(frame)];
-            let mut verdicts = [Verdict::UNDECIDED; MAX_BURST];
-            self.pipelines[arrival.0].process(&self.snapshot, now, arrival.1, &mut packets, &mut verdicts);
-            match verdicts[0].action {
-                Action::HandOver(owner) => {
-                    assert_eq!(arrival.1, Arrival::Port(PortId(port)), "handed over twice");
-                    arrival = (owner.0.into(), Arrival::Ring);
+    /// When a packet is handed over too often, or a slot is used twice.
+    pub fn send(&mut self, lcore: usize, port: u8, frame: &[u8], now: Tick) -> Vec<(Verdict, Vec<u8>)> {
+        let mut ends = Vec::new();
+        self.follow(lcore, Arrival::Port(PortId(port)), BytesPacket::new(frame), now, 2, &mut ends);
+        ends
+    }
+
+    fn follow(
+        &mut self,
+        lcore: usize,
+        arrival: Arrival,
+        packet: BytesPacket,
+        now: Tick,
+        hand_overs: u8,
+        ends: &mut Vec<(Verdict, Vec<u8>)>,
+    ) {
+        let mut packets = [packet];
+        let mut verdicts = [Verdict::UNDECIDED; MAX_BURST];
+        self.pipelines[lcore].process(&self.snapshot, now, arrival, &mut packets, &mut verdicts);
+        let [packet] = packets;
+        match verdicts[0].action {
+            Action::HandOver(owner) => {
+                assert!(hand_overs > 0, "handed over too often");
+                self.follow(owner.0.into(), Arrival::Ring, packet, now, hand_overs - 1, ends);
+            }
+            Action::Gather(slot) => {
+                assert!(self.waiting.insert((lcore, slot.index()), packet).is_none(), "a slot is used twice");
+            }
+            _ => ends.push((verdicts[0], packet.bytes().to_vec())),
+        }
+        self.release(lcore, now, ends);
+    }
+
+    /// Fragments of an lcore wait no longer.
+    fn release(&mut self, lcore: usize, now: Tick, ends: &mut Vec<(Verdict, Vec<u8>)>) {
+        while let Some(released) = self.pipelines[lcore].next_gathered() {
+            let packet = self.waiting.remove(&(lcore, released.slot.index()));
+            let mut packet = packet.expect("what is released has waited");
+            // Else its time was over: lost, as its fellows are, and nobody's decision.
+            match released.ports {
+                Some(ports) => {
+                    packet.set_note(ports);
+                    self.follow(lcore, Arrival::Gathered, packet, now, 1, ends);
                 }
-                _ => return (verdicts[0], packets[0].bytes().to_vec()),
+                None => self.given_up += 1,
             }
         }
+    }
+
+    /// How many fragments waited in vain.
+    #[must_use]
+    pub fn given_up(&self) -> u64 {
+        self.given_up
+    }
+
+    /// How many fragments wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Lets the wheels of all lcores come by.
     pub fn expire(&mut self, now: Tick) {
         for pipeline in &mut self.pipelines {
             pipeline.expire(&self.snapshot, now, 1_000_000);
+        }
+        for lcore in 0..self.pipelines.len() {
+            let mut ends = Vec::new();
+            self.release(lcore, now, &mut ends);
+            assert!(ends.is_empty(), "time alone tells no ports");
         }
     }
 }

@@ -79,7 +79,7 @@ fn decision(verdict: Verdict, frame: Vec<u8>, own: bool) -> Decision {
         Action::Forward(port) => Decision::Send { port: port.0, frame, own },
         Action::Punt => Decision::Punt,
         Action::Drop => Decision::Drop,
-        Action::Hold(_) | Action::HandOver(_) => {
+        Action::Hold(_) | Action::HandOver(_) | Action::Gather(_) => {
             panic!("{verdict:?}: everybody is a neighbour, and owned by one")
         }
     }
@@ -103,6 +103,8 @@ struct Walk {
     subject: Bottle,
     oracle: Director,
     now: u64,
+    /// Fragments that are on their way.
+    pieces: Vec<(u8, Packet)>,
     log: Vec<String>,
 }
 
@@ -126,6 +128,7 @@ impl Walk {
             subject: Bottle::new(LCORES, 2000, Tick(Walk::START as u32)),
             oracle: Director::default(),
             now: Walk::START,
+            pieces: Vec::new(),
             log: Vec::new(),
         };
         for key in keys() {
@@ -258,6 +261,14 @@ impl Walk {
         if let Some(wrong) = self.oracle.recount(self.now, counted) {
             self.fail(&wrong);
         }
+        for (key, server, overloaded) in self.oracle.overloads() {
+            let id = self.subject.compiler.server_id(key, server).expect("a real server of a service");
+            let service = &self.subject.services[&key];
+            let limited = service.servers.iter().any(|s| s.address == server && s.thresholds.any());
+            if limited && self.subject.fleet.is_overloaded(id) != overloaded {
+                self.fail(&format!("{key} {server} should be overloaded: {overloaded}"));
+            }
+        }
     }
 
     fn fail(&self, why: &str) -> ! {
@@ -361,6 +372,33 @@ impl Walk {
         Some((port, packet))
     }
 
+    /// Cuts a packet into fragments, which come in any order; some are lost, some come twice, some lie.
+    fn cut(&mut self, port: u8, packet: &Packet) {
+        let least = if packet.protocol == TCP && !self.dice.one_in(20) { 24 } else { 8 };
+        let mut at: Vec<usize> = (0..1 + self.dice.below(3))
+            .map(|_| least + self.dice.below(8) as usize * 8)
+            .filter(|at| *at < packet.payload.len())
+            .collect();
+        at.sort_unstable();
+        at.dedup();
+        if at.is_empty() {
+            return;
+        }
+        let id = self.dice.roll() as u32;
+        // Identifications are used again now and then, long before their time is over.
+        let id = if self.dice.one_in(10) { id % 4 } else { id };
+        for mut piece in packet.cut(&at, if packet.source.is_ipv4() { id & 0xffff } else { id }) {
+            if self.dice.one_in(60) {
+                let place = piece.piece.as_mut().expect("a fragment");
+                place.offset += 8;
+            }
+            for _ in 0..self.dice.pick(&[0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2]) {
+                let place = self.dice.below(1 + self.pieces.len() as u64) as usize;
+                self.pieces.insert(place, (port, piece.clone()));
+            }
+        }
+    }
+
     fn step(&mut self) {
         let (port, packet) = match self.dice.below(100) {
             0..3 => return self.change(),
@@ -373,8 +411,19 @@ impl Walk {
                 Some(packet) => packet,
                 None => return,
             },
+            40..60 if !self.pieces.is_empty() => {
+                let (port, piece) = self.pieces.remove(0);
+                if !self.oracle.concerns(piece.source, piece.destination, self.now + 1) {
+                    return;
+                }
+                (port, piece)
+            }
             _ => self.request(),
         };
+        let is_transport = matches!(packet.protocol, TCP | UDP) && packet.piece.is_none();
+        if is_transport && self.pieces.len() < 20 && self.dice.one_in(8) {
+            return self.cut(port, &packet);
+        }
         let mut packet = packet;
         packet.stations[..6].copy_from_slice(&network::DIRECTOR[usize::from(port)]);
         let mut frame = packet.frame();
@@ -389,20 +438,29 @@ impl Walk {
         let expected = self.oracle.handle(port, &frame, self.now);
         let lcore = self.dice.below(LCORES as u64) as usize;
         let tick = self.tick();
-        let (verdict, out) = self.subject.send(lcore, port, &frame, tick);
+        let ends = self.subject.send(lcore, port, &frame, tick);
         self.log.push(format!(
-            "{} port {port} lcore {lcore} {packet:?}\n    {verdict:?}",
-            self.now - Walk::START
+            "{} port {port} lcore {lcore} {packet:?}\n    {:?}",
+            self.now - Walk::START,
+            ends.iter().map(|(verdict, _)| verdict).collect::<Vec<_>>()
         ));
-        let own = matches!(expected, Decision::Send { own: true, .. });
-        let (expected, got) = (in_essence(expected), in_essence(decision(verdict, out, own)));
+        let own: Vec<bool> =
+            expected.iter().map(|decision| matches!(decision, Decision::Send { own: true, .. })).collect();
+        let expected: Vec<Decision> = expected.into_iter().map(in_essence).collect();
+        let own = own.into_iter().chain(std::iter::repeat(false));
+        let got: Vec<Decision> = ends
+            .into_iter()
+            .zip(own)
+            .map(|((verdict, out), own)| in_essence(decision(verdict, out, own)))
+            .collect();
         if expected != got {
-            let show = |decision: &Decision| match decision {
+            let show_one = |decision: &Decision| match decision {
                 Decision::Send { port, frame, .. } => {
                     format!("port {port} {:?}\n{frame:02x?}", Packet::read(frame))
                 }
                 other => format!("{other:?}"),
             };
+            let show = |all: &[Decision]| all.iter().map(show_one).collect::<Vec<_>>().join("\n         ");
             self.fail(&format!(
                 "expected {}\ngot      {}\n{before}\n{:?} now {}",
                 show(&expected),

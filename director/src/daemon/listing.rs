@@ -48,7 +48,9 @@ pub(super) fn services(controller: &Controller) -> Reply {
                     method: server.method,
                     weight: server.weight,
                     thresholds: server.thresholds,
-                    overloaded: id.is_some_and(|id| controller.fleet.is_overloaded(id)),
+                    // One that came back without thresholds may still be marked.
+                    overloaded: server.thresholds.any()
+                        && id.is_some_and(|id| controller.fleet.is_overloaded(id)),
                     active,
                     inactive,
                     counters: counters(id.map(|id| state.compiler.server_totals(id)).unwrap_or_default()),

@@ -188,6 +188,17 @@ impl PacketBuf for Mbuf {
         self.set(dpdk_sys::DPDK_SYS_MBUF_PKT_LEN, u32::from(len));
     }
 
+    // What a NIC hashed, nobody here asks for.
+    #[inline]
+    fn note(&self) -> u32 {
+        self.get(dpdk_sys::DPDK_SYS_MBUF_RSS_HASH)
+    }
+
+    #[inline]
+    fn set_note(&mut self, note: u32) {
+        self.set(dpdk_sys::DPDK_SYS_MBUF_RSS_HASH, note);
+    }
+
     #[inline]
     fn free(packets: &mut Vec<Mbuf>) {
         let count = packets.len();

@@ -6,21 +6,26 @@ use crate::wire::{Family, Frame, Side, Transport, ethernet, ipv4, read_u16, tcp,
 /// Rewrites one end of a TCP or UDP packet that `wire::parse` accepted as `parsed`.
 ///
 /// A UDP datagram without checksum gets one, as IPVS gives it one (`udp_snat_handler` in Linux
-/// `ip_vs_proto_udp.c`).
+/// `ip_vs_proto_udp.c`), unless it is a fragment: whoever has but a part of it cannot.
 #[inline(always)]
 pub fn rewrite<A: Family>(frame: &mut [u8], parsed: &Frame<A>, side: Side, address: A, port: u16) {
     let transport = parsed.transport_offset();
     let delta = A::rewrite_address(&mut frame[ethernet::HEADER_LEN..], side, address);
+    if parsed.transport == Transport::LaterFragment {
+        // The addresses are all that it has; the checksum of the whole is mended in the first one.
+        return;
+    }
     let port_at = transport + if side == Side::Source { 0 } else { 2 };
     let delta = delta.replace_u16(read_u16(frame, port_at), port);
     write_u16(frame, port_at, port);
-    if parsed.transport == Transport::Tcp {
+    if parsed.protocol == ipv4::TCP {
         let at = transport + tcp::CHECKSUM;
         let checksum = delta.apply(read_u16(frame, at));
         write_u16(frame, at, checksum);
-    } else if parsed.transport == Transport::Udp {
+    } else {
         let at = transport + udp::CHECKSUM;
         let checksum = match read_u16(frame, at) {
+            0 if parsed.transport == Transport::FirstFragment => return,
             0 => full_udp_checksum(frame, parsed, side, address),
             present => delta.apply(present),
         };

@@ -2,6 +2,7 @@
 //! everything else, each bounded. Generic over its ports, so that it is tested without DPDK.
 
 pub mod clock;
+mod gather;
 mod hold;
 pub mod query;
 
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clock::Nanos;
+use gather::GatherQueue;
 use hold::{HoldQueue, Released};
 use query::{Answerer, QueryBox};
 use rtrb::PushError;
@@ -82,6 +84,7 @@ pub struct Lcore<Q: QueuePair> {
     /// From each other lcore.
     taken_over: Vec<rtrb::Consumer<Handed<Q::Packet>>>,
     hold: HoldQueue<Q::Packet>,
+    gather: GatherQueue<Q::Packet>,
     /// Neighbours whose Ethernet address is wanted.
     wanted: rtrb::Producer<Neighbour>,
     answers: Answerer,
@@ -160,6 +163,7 @@ impl<Q: QueuePair> Lcore<Q> {
             hand_over: parts.hand_over,
             taken_over: parts.taken_over,
             hold: HoldQueue::new(),
+            gather: GatherQueue::new(),
             wanted: parts.wanted,
             answers: Answerer::new(parts.queries),
             burst: Vec::with_capacity(MAX_BURST),
@@ -206,6 +210,9 @@ impl<Q: QueuePair> Lcore<Q> {
         }
         for ring in 0..self.taken_over.len() {
             came += self.take_over(ring, tick);
+        }
+        if self.pipeline.has_gathered() {
+            self.release_gathered(tick);
         }
         let from_kernel = self.send_for_kernel();
         self.release_held(news, tick);
@@ -298,6 +305,10 @@ impl<Q: QueuePair> Lcore<Q> {
                     }
                 }
                 Action::Hold(wait) => self.hold(packet, self.pipeline.awaited(wait), now),
+                Action::Gather(slot) => {
+                    self.counters.held.add(1);
+                    self.spent.extend(self.gather.keep(slot, packet, port));
+                }
             }
         }
         if strays > 0 {
@@ -332,6 +343,34 @@ impl<Q: QueuePair> Lcore<Q> {
                 self.spent.push(packet);
             }
         }
+    }
+
+    /// Decides about fragments that wait no longer.
+    #[cold]
+    fn release_gathered(&mut self, now: Tick) {
+        let mut burst = std::mem::take(&mut self.burst);
+        let mut ports = [PortId(0); MAX_BURST];
+        while self.pipeline.has_gathered() {
+            while burst.len() < MAX_BURST
+                && let Some(released) = self.pipeline.next_gathered()
+            {
+                let Some((mut packet, port)) = self.gather.take(released.slot) else { continue };
+                self.counters.held.sub(1);
+                match released.ports {
+                    Some(note) => {
+                        packet.set_note(note);
+                        ports[burst.len()] = port;
+                        burst.push(packet);
+                    }
+                    None => {
+                        lose(&self.counters, Reason::FragmentTimeout, 1);
+                        self.spent.push(packet);
+                    }
+                }
+            }
+            self.process(Arrival::Gathered, &mut burst, now, |at| ports[at]);
+        }
+        self.burst = burst;
     }
 
     fn release_held(&mut self, news: bool, now: Tick) {

@@ -7,7 +7,6 @@ use super::{Pipeline, Verdict};
 use crate::connection::Address;
 use crate::nexthop::MacAddr;
 use crate::packet::PacketBuf;
-use crate::service::Snapshot;
 use crate::stats::Reason;
 use crate::wire::quote::Quote;
 use crate::wire::{self, Family, Frame, Parsed, Transport, ethernet};
@@ -26,6 +25,10 @@ pub(super) enum Classified {
 pub(super) enum Other {
     /// It goes on as a flow of IPv6.
     Ipv6,
+    /// It is a fragment of TCP or UDP by IPv4, for [`Pipeline::gather`] to look at.
+    FragmentOfIpv4,
+    /// As [`Other::FragmentOfIpv4`], by IPv6.
+    FragmentOfIpv6,
     /// It is an ICMP error about a packet that may have been balanced.
     Error(Quote),
     /// It was decided about.
@@ -38,7 +41,6 @@ impl Pipeline {
     #[inline(always)]
     pub(super) fn classify<P: PacketBuf>(
         &self,
-        snapshot: &Snapshot,
         station: Option<MacAddr>,
         packet: &P,
         flow: &mut Flow<Ipv4Addr>,
@@ -63,8 +65,8 @@ impl Pipeline {
         }
         match flow.frame.transport {
             Transport::Tcp | Transport::Udp => {}
-            Transport::Icmp => return Classified::Other,
-            _ => return Classified::Decided(elsewhere(snapshot, &flow.frame)),
+            Transport::Other => return Classified::Decided(Verdict::punt(Reason::OtherProtocol)),
+            _ => return Classified::Other,
         }
         self.go_on(flow, station);
         Classified::Ipv4
@@ -74,16 +76,14 @@ impl Pipeline {
     /// an error about a packet that was balanced goes where that would.
     pub(super) fn classify_other(
         &self,
-        snapshot: &Snapshot,
         station: Option<MacAddr>,
         bytes: &[u8],
-        flow: &mut Flow<Ipv6Addr>,
+        (ipv4_flow, flow): (&mut Flow<Ipv4Addr>, &mut Flow<Ipv6Addr>),
     ) -> Other {
         if ethernet::ether_type(bytes) != ethernet::IPV6 {
-            let mut frame = Frame::<Ipv4Addr>::NONE;
-            return match wire::parse(bytes, &mut frame) {
-                Ok(_) => error_or_elsewhere(snapshot, bytes, &frame),
-                Err(error) => Other::Decided(malformed(error)),
+            return match ipv4_flow.frame.transport {
+                Transport::FirstFragment | Transport::LaterFragment => Other::FragmentOfIpv4,
+                _ => error_or_elsewhere(bytes, &ipv4_flow.frame),
             };
         }
         if let Err(error) = wire::parse_ipv6(bytes, &mut flow.frame) {
@@ -94,7 +94,8 @@ impl Pipeline {
                 self.go_on(flow, station);
                 Other::Ipv6
             }
-            _ => error_or_elsewhere(snapshot, bytes, &flow.frame),
+            Transport::FirstFragment | Transport::LaterFragment => Other::FragmentOfIpv6,
+            _ => error_or_elsewhere(bytes, &flow.frame),
         }
     }
 
@@ -106,14 +107,14 @@ impl Pipeline {
     }
 }
 
-fn error_or_elsewhere<A: Family>(snapshot: &Snapshot, bytes: &[u8], frame: &Frame<A>) -> Other {
+fn error_or_elsewhere<A: Family>(bytes: &[u8], frame: &Frame<A>) -> Other {
     let quote = match frame.transport {
         Transport::Icmp => {
             Quote::read(bytes, frame.transport_offset(), frame.end(), A::ETHER_TYPE == ethernet::IPV6)
         }
         _ => None,
     };
-    quote.map_or_else(|| Other::Decided(elsewhere(snapshot, frame)), Other::Error)
+    quote.map_or(Other::Decided(Verdict::punt(Reason::OtherProtocol)), Other::Error)
 }
 
 #[cold]
@@ -124,6 +125,7 @@ fn malformed(error: wire::Error) -> Verdict {
         wire::Error::BadIpv6Header => Reason::BadIpv6Header,
         wire::Error::BadTcpHeader => Reason::BadTcpHeader,
         wire::Error::BadUdpHeader => Reason::BadUdpHeader,
+        wire::Error::BadFragment => Reason::BadFragment,
     })
 }
 
@@ -134,17 +136,5 @@ fn not_for_us(bytes: &[u8]) -> Verdict {
         Verdict::punt(Reason::Group)
     } else {
         Verdict::drop(Reason::ForeignMac)
-    }
-}
-
-/// Neither TCP nor UDP in one piece, nor an error about such.
-#[cold]
-fn elsewhere<A: Family>(snapshot: &Snapshot, frame: &Frame<A>) -> Verdict {
-    if frame.transport != Transport::Fragment {
-        Verdict::punt(Reason::OtherProtocol)
-    } else if snapshot.lookup.may_concern(frame.source.into(), frame.destination.into()) {
-        Verdict::drop(Reason::Fragment)
-    } else {
-        Verdict::punt(Reason::NoService)
     }
 }

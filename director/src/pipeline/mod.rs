@@ -1,5 +1,5 @@
-//! The way of a packet through one lcore, in reading order: `classify`, `owner`, `connect`, `open`, `send`; `relay`
-//! for ICMP errors.
+//! The way of a packet through one lcore, in reading order: `classify`, `owner`, `connect`, `open`, `send`; `gather`
+//! for fragments, `relay` for ICMP errors.
 //!
 //! A burst goes through in stages, so that what a later stage reads is fetched while an earlier one
 //! still works on other packets. Pure: bytes, tables and a clock in; one [`Verdict`] for each packet out.
@@ -8,6 +8,7 @@ mod classify;
 mod connect;
 mod defence;
 mod flow;
+mod gather;
 mod limit;
 mod open;
 pub mod owner;
@@ -25,6 +26,7 @@ use self::classify::{Classified, Other};
 use self::defence::Defence;
 use self::flow::Flow;
 use crate::connection::{Address, Connection, Tables};
+use crate::fragment::Packets;
 use crate::id::{LcoreId, PortId};
 use crate::nexthop::{MacAddr, Unresolved};
 use crate::packet::PacketBuf;
@@ -43,6 +45,8 @@ pub enum Arrival {
     Port(PortId),
     /// Handed over by other lcores, which have looked at addresses and owner already.
     Ring,
+    /// Fragments that waited for their first one, on this lcore.
+    Gathered,
 }
 
 /// One lcore's data plane without its ports.
@@ -55,6 +59,7 @@ pub struct Pipeline {
     fleet: Fleet,
     icmp_limit: RateLimit,
     defence: Defence,
+    fragments: Packets,
     /// Next hops that packets of this burst wait for.
     awaited: Vec<Unresolved>,
     /// Identification of packets that the director makes itself.
@@ -74,6 +79,7 @@ impl Pipeline {
             fleet,
             icmp_limit: RateLimit::default(),
             defence: Defence::default(),
+            fragments: Packets::new(Tick(0)),
             awaited: Vec::with_capacity(MAX_BURST),
             next_id: 1,
         }
@@ -96,7 +102,7 @@ impl Pipeline {
             Arrival::Port(port) => {
                 Some(snapshot.ports.get(usize::from(port.0)).map_or(MacAddr([0; 6]), |info| info.mac))
             }
-            Arrival::Ring => None,
+            Arrival::Ring | Arrival::Gathered => None,
         };
         let mut flows = [Flow::<Ipv4Addr>::NONE; MAX_BURST];
         // One bit for each packet that the stages of IPv4 cannot read.
@@ -104,33 +110,46 @@ impl Pipeline {
         for (at, (packet, (flow, verdict))) in
             packets.iter().zip(flows.iter_mut().zip(verdicts.iter_mut())).enumerate()
         {
-            match self.classify(snapshot, station, packet, flow) {
+            match self.classify(station, packet, flow) {
                 Classified::Ipv4 => self.tables.ipv4().prefetch_bucket(flow.hash),
                 Classified::Other => others |= 1 << at,
                 Classified::Decided(decided) => self.decide(verdict, decided),
             }
         }
         if others != 0 {
-            self.process_others(snapshot, now, station, others, packets, verdicts);
+            self.process_others(snapshot, now, (arrival, station), others, packets, &mut flows, verdicts);
         }
         self.decide_all(snapshot, now, &mut flows, packets, verdicts);
     }
 
-    /// The packets that `others` names: those of IPv6 go through stages of their own, ICMP errors one by one.
+    /// The packets that `others` names: those of IPv6 go through stages of their own, fragments of IPv4 through those
+    /// of IPv4 as `ipv4_flows`, ICMP errors one by one.
     #[inline(never)]
+    #[allow(clippy::too_many_arguments)] // called in one place
     fn process_others<P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
-        station: Option<MacAddr>,
+        (arrival, station): (Arrival, Option<MacAddr>),
         others: u32,
         packets: &mut [P],
+        ipv4_flows: &mut [Flow<Ipv4Addr>; MAX_BURST],
         verdicts: &mut [Verdict; MAX_BURST],
     ) {
         let mut flows = [Flow::<Ipv6Addr>::NONE; MAX_BURST];
         for (at, packet) in packets.iter_mut().enumerate().filter(|(at, _)| others & 1 << at != 0) {
-            match self.classify_other(snapshot, station, packet.bytes(), &mut flows[at]) {
+            match self.classify_other(station, packet.bytes(), (&mut ipv4_flows[at], &mut flows[at])) {
                 Other::Ipv6 => self.tables.ipv6().prefetch_bucket(flows[at].hash),
+                Other::FragmentOfIpv4 => {
+                    if let Err(decided) = self.gather(snapshot, now, arrival, &mut ipv4_flows[at], packet) {
+                        self.decide(&mut verdicts[at], decided);
+                    }
+                }
+                Other::FragmentOfIpv6 => {
+                    if let Err(decided) = self.gather(snapshot, now, arrival, &mut flows[at], packet) {
+                        self.decide(&mut verdicts[at], decided);
+                    }
+                }
                 Other::Error(quote) => {
                     let decided = self.relay(snapshot, now, station, packet, &quote);
                     self.decide(&mut verdicts[at], decided);
@@ -184,6 +203,7 @@ impl Pipeline {
         self.expire_family::<Ipv4Addr>(snapshot, now, budget);
         self.expire_family::<Ipv6Addr>(snapshot, now, budget);
         self.counters.connections.set(self.tables.len() as u64);
+        self.fragments.expire(now, budget);
         self.defend(snapshot, now);
     }
 

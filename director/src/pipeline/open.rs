@@ -57,6 +57,9 @@ impl Pipeline {
             .service(key.destination.into(), key.destination_port, key.protocol)
             .and_then(|id| snapshot.service(id));
         let Some(service) = service else { return self.not_ours(snapshot, now, flow, packet) };
+        if flow.frame.transport == Transport::LaterFragment {
+            return Verdict::drop(Reason::FragmentNoConnection);
+        }
         if !may_open(snapshot, flow) {
             return Verdict::punt(Reason::NoConnection);
         }
@@ -78,8 +81,9 @@ impl Pipeline {
         };
         let server_id = choice.server;
         let Some(server) = snapshot.server(server_id) else { return Verdict::drop(Reason::ServerRemoved) };
-        if service.model.one_packet && key.protocol == UDP_PROTOCOL {
-            // No connection: the next packet is scheduled anew.
+        let is_all = flow.frame.transport == Transport::Udp;
+        if service.model.one_packet && is_all {
+            // No connection: the next packet is scheduled anew. The rest of a fragmented one must find its server.
             self.templates.release(choice.template, now);
             self.counters.server(server_id).connections.add(1);
         } else {
@@ -157,7 +161,8 @@ impl Pipeline {
         packet: &mut P,
     ) -> Verdict {
         let key = flow.key();
-        let is_reset = flow.frame.transport == Transport::Tcp && flow.frame.tcp_flags & tcp::RST != 0;
+        // Flags are those of TCP alone.
+        let is_reset = flow.frame.tcp_flags & tcp::RST != 0;
         if snapshot.settings.nat_icmp_send
             && !is_reset
             && snapshot.lookup.is_nat_server(key.source.into(), key.source_port, key.protocol)

@@ -64,6 +64,13 @@ pub fn owner(client: IpAddr, port: u16, lcores: u8) -> LcoreId {
     LcoreId(((toeplitz(fold(client, port)) % REDIRECTION) % u32::from(lcores)) as u8)
 }
 
+/// The lcore at which all fragments of a packet meet.
+#[inline]
+pub fn collector(source: IpAddr, destination: IpAddr, id: u32, lcores: u8) -> LcoreId {
+    let id = (id >> 16) as u16 ^ id as u16;
+    LcoreId(((toeplitz(fold(source, id) ^ fold(destination, 0)) % REDIRECTION) % u32::from(lcores)) as u8)
+}
+
 /// The lcore that owns a packet's connection; `None` where it is of no virtual service. One that was removed may still
 /// have connections.
 #[inline]

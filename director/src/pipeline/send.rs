@@ -14,7 +14,7 @@ use crate::service::{RealServer, Snapshot};
 use crate::stats::Reason;
 use crate::time::Tick;
 use crate::wire::icmp::{self, IcmpError};
-use crate::wire::{Family, Side, ethernet, ipv6};
+use crate::wire::{Family, Side, Transport, ethernet, ipv6};
 
 impl Pipeline {
     /// Sends a client's packet to its real server. `port` is that of the connection there, which NAT alone asks for.
@@ -213,6 +213,10 @@ impl Pipeline {
         error: IcmpError,
         from: Option<IpAddr>,
     ) -> Verdict {
+        // Never about another fragment than the first (RFC 1122 §3.2.2).
+        if flow.frame.transport == Transport::LaterFragment {
+            return Verdict::drop(Reason::IcmpUndeliverable);
+        }
         if !self.icmp_limit.allow(now) {
             return Verdict::drop(Reason::IcmpLimited);
         }

@@ -1,5 +1,6 @@
 //! How a packet ends.
 
+use crate::fragment::Slot;
 use crate::id::{LcoreId, PortId};
 use crate::stats::Reason;
 
@@ -15,6 +16,8 @@ pub enum Action {
     /// As [`Action::Forward`], but its Ethernet addresses are missing until the kernel has found the
     /// neighbour's; [`super::Pipeline::awaited`] says which one that is.
     Hold(Wait),
+    /// Keep it, unchanged, until [`super::Pipeline::next_gathered`] asks for it.
+    Gather(Slot),
     /// Give it to another lcore, unchanged.
     HandOver(LcoreId),
     /// Give it to the kernel, unchanged.

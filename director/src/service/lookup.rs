@@ -78,8 +78,8 @@ impl ServiceLookup {
         let size = ((services.len() + servers.len()) * 2).next_power_of_two().max(2);
         let mut lookup = ServiceLookup {
             slots: vec![None; size].into(),
-            virtual_addresses: services.iter().map(|((ip, ..), _)| *ip).collect(),
-            nat_server_addresses: servers.iter().map(|((ip, ..), _)| *ip).collect(),
+            virtual_addresses: addresses(&services, &lingering.services),
+            nat_server_addresses: addresses(&servers, &lingering.nat_servers),
             ftp: ftp.into_iter().collect(),
             every_port: (
                 services.iter().any(|((_, port, _), _)| *port == 0),
@@ -159,6 +159,14 @@ impl ServiceLookup {
     pub fn may_concern(&self, source: IpAddr, destination: IpAddr) -> bool {
         self.virtual_addresses.contains(&destination) || self.nat_server_addresses.contains(&source)
     }
+}
+
+fn addresses(endpoints: &[(Endpoint, Meaning)], lingering: &HashSet<Endpoint>) -> HashSet<IpAddr> {
+    endpoints
+        .iter()
+        .map(|(endpoint, _)| endpoint.0)
+        .chain(lingering.iter().map(|endpoint| endpoint.0))
+        .collect()
 }
 
 #[inline]

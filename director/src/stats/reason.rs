@@ -7,6 +7,8 @@ pub enum Class {
     Forwarded,
     /// Goes to the lcore that owns its connection.
     HandedOver,
+    /// Waits on its lcore, and is decided about again.
+    Waiting,
     /// Goes to the kernel.
     Punted,
     /// Is lost, by name.
@@ -71,6 +73,10 @@ reasons! {
     IcmpTunnel Forwarded "icmp_tunnel",
     /// Another lcore owns the connection.
     OtherLcore HandedOver "other_lcore",
+    /// A fragment; another lcore gathers those of its packet.
+    FragmentElsewhere HandedOver "fragment_elsewhere",
+    /// A fragment that came before the first one of its packet, and waits for that.
+    FragmentWaits Waiting "fragment_waits",
     /// Neither IPv4 nor IPv6: ARP, VLAN tags.
     NotIp Punted "not_ip",
     /// Sent to a group of hosts: broadcast or multicast.
@@ -103,8 +109,18 @@ reasons! {
     ForeignMac Dropped "foreign_mac",
     /// Scattered over several buffers, which this version does not read.
     Scattered Dropped "scattered",
-    /// A fragment to a virtual address, or from a NAT real server; this version does not follow fragments.
-    Fragment Dropped "fragment",
+    /// A fragment that cuts a TCP or UDP header in two, or cannot be a part of any packet.
+    BadFragment Dropped "bad_fragment",
+    /// A fragment without a connection: its first one was not let through.
+    FragmentNoConnection Dropped "fragment_no_connection",
+    /// A fragment of which all has come before.
+    FragmentCopy Dropped "fragment_copy",
+    /// A fragment that says something else than another one of its packet, or of a packet with such.
+    FragmentOverlap Dropped "fragment_overlap",
+    /// A fragment came before the first one of its packet, and too many wait for such already.
+    FragmentQueueFull Dropped "fragment_queue_full",
+    /// A fragment waited for the first one of its packet, which did not come in time.
+    FragmentTimeout Dropped "fragment_timeout",
     /// The table of connections is full; known connections are served.
     TableFull Dropped "table_full",
     /// The table of persistence templates is full; known clients are served.

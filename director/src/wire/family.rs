@@ -4,7 +4,8 @@ use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::checksum::{Delta, pseudo_header_v4, pseudo_header_v6};
-use super::{ethernet, ipv4, ipv6};
+use super::fragment::Piece;
+use super::{Frame, ethernet, ipv4, ipv6};
 
 /// Which of the two addresses is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,9 @@ pub trait Family: Copy + Eq + Debug + Into<IpAddr> + 'static {
 
     /// Whether the header's checksum is right, where there is one. `header` is the header with its options.
     fn checksum_is_valid(header: &[u8]) -> bool;
+
+    /// The place of a fragment in its packet; `ip` is a packet that was read as `parsed`.
+    fn piece(ip: &[u8], parsed: &Frame<Self>) -> Piece;
 
     /// The sum of the pseudo header, to start a transport checksum from. `len` is the length of transport header
     /// and payload.
@@ -112,6 +116,10 @@ impl Family for Ipv4Addr {
         ipv4::checksum_is_valid(header)
     }
 
+    fn piece(ip: &[u8], parsed: &Frame<Self>) -> Piece {
+        Piece::of_ipv4(ip, parsed.header_len)
+    }
+
     #[inline]
     fn pseudo_header(source: Self, destination: Self, protocol: u8, len: u16) -> u64 {
         pseudo_header_v4(source, destination, protocol, len)
@@ -167,6 +175,10 @@ impl Family for Ipv6Addr {
     #[inline]
     fn checksum_is_valid(_: &[u8]) -> bool {
         true
+    }
+
+    fn piece(ip: &[u8], parsed: &Frame<Self>) -> Piece {
+        Piece::of_ipv6(ip, parsed.header_len, parsed.total_len)
     }
 
     #[inline]

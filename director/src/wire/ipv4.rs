@@ -18,6 +18,9 @@ pub const UDP: u8 = 17;
 /// "Don't fragment", in the 16-bit field of flags and fragment offset.
 pub const DONT_FRAGMENT: u16 = 0x4000;
 
+/// "More fragments" follow, in the same field.
+pub const MORE_FRAGMENTS: u16 = 0x2000;
+
 const TOS: usize = 1;
 const TOTAL_LEN: usize = 2;
 const ID: usize = 4;
@@ -37,6 +40,12 @@ pub fn tos(ip: &[u8]) -> u8 {
 #[inline(always)]
 pub fn total_len(ip: &[u8]) -> u16 {
     read_u16(ip, TOTAL_LEN)
+}
+
+/// Identification.
+#[inline]
+pub fn id(ip: &[u8]) -> u16 {
+    read_u16(ip, ID)
 }
 
 /// Flags (upper three bits) and fragment offset in units of eight bytes.

@@ -4,6 +4,7 @@
 pub mod checksum;
 pub mod ethernet;
 mod family;
+pub mod fragment;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
@@ -30,6 +31,9 @@ pub enum Error {
     BadTcpHeader,
     /// A UDP header that is cut short or whose length is impossible.
     BadUdpHeader,
+    /// The first fragment of a packet without the whole transport header, or a later one that would overwrite it
+    /// (RFC 1858, RFC 7112), or one that cannot be a part of any packet.
+    BadFragment,
 }
 
 /// Reads the big-endian 16-bit field at `at`.

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::fragment::Piece;
 use super::{Error, Family, ethernet, ipv4, ipv6, tcp, udp};
 
 /// What a frame is.
@@ -23,7 +24,8 @@ pub struct Frame<A> {
     pub source: A,
     /// Destination address.
     pub destination: A,
-    /// Source and destination port of TCP and UDP, the source in the upper half; else 0.
+    /// Source and destination port of TCP and UDP, the source in the upper half; else 0. Later fragments have none
+    /// until [`Frame::set_ports`] lends them those of the first one.
     ports: u32,
     /// Length of the IP packet, header included, as its header says; the frame holds that much.
     pub total_len: u16,
@@ -81,6 +83,17 @@ impl<A: Family> Frame<A> {
         self.ports as u16
     }
 
+    /// Both ports, the source in the upper half.
+    #[inline]
+    pub(crate) fn ports(&self) -> u32 {
+        self.ports
+    }
+
+    /// Lends a later fragment the ports of its first one, which [`Frame::ports`] told.
+    pub(crate) fn set_ports(&mut self, ports: u32) {
+        self.ports = ports;
+    }
+
     /// Offset of the transport header from the start of the frame.
     #[inline(always)]
     pub fn transport_offset(&self) -> usize {
@@ -101,8 +114,10 @@ pub enum Transport {
     Tcp,
     /// UDP with a whole header.
     Udp,
-    /// A fragment of a TCP segment or UDP datagram, the first one included.
-    Fragment,
+    /// The first fragment of a TCP segment or UDP datagram, with a whole header.
+    FirstFragment,
+    /// Another fragment of such.
+    LaterFragment,
     /// ICMP or ICMPv6 in one piece.
     Icmp,
     /// An ICMP error about a packet of TCP or UDP. Addresses, ports and protocol of the frame are those of a packet
@@ -211,7 +226,8 @@ fn parse_any(frame: &[u8], into: &mut Ipv4Frame) -> Result<Parsed, Error> {
     into.source = ipv4::source(ip);
     into.destination = ipv4::destination(ip);
     if is_fragment {
-        into.put(of_fragment(protocol), 0, 0);
+        let piece = Piece::of_ipv4(ip, header_len as u16);
+        parse_fragment(protocol, &piece, &ip[header_len..], into)?;
     } else {
         parse_transport(protocol, &ip[header_len..], into)?;
     }
@@ -244,8 +260,8 @@ pub fn parse_ipv6(frame: &[u8], into: &mut Ipv6Frame) -> Result<(), Error> {
         ipv6::Upper::Fragment(protocol, at) => {
             into.protocol = protocol;
             into.header_len = at as u16;
-            into.put(of_fragment(protocol), 0, 0);
-            Ok(())
+            let piece = Piece::of_ipv6(ip, at as u16, len);
+            parse_fragment(protocol, &piece, &ip[at..], into)
         }
         ipv6::Upper::Elsewhere => {
             into.protocol = ipv6::next_header(ip);
@@ -256,9 +272,36 @@ pub fn parse_ipv6(frame: &[u8], into: &mut Ipv6Frame) -> Result<(), Error> {
     }
 }
 
-/// What a fragment counts as.
-fn of_fragment(protocol: u8) -> Transport {
-    if matches!(protocol, ipv4::TCP | ipv4::UDP) { Transport::Fragment } else { Transport::Other }
+/// Reads what a fragment has of the transport header. Whoever cuts that in two has something to hide.
+#[cold]
+fn parse_fragment<A: Family>(
+    protocol: u8,
+    piece: &Piece,
+    payload: &[u8],
+    into: &mut Frame<A>,
+) -> Result<(), Error> {
+    let header_len = match protocol {
+        ipv4::TCP => tcp::MIN_HEADER_LEN,
+        ipv4::UDP => udp::HEADER_LEN,
+        _ => {
+            into.put(Transport::Other, 0, 0);
+            return Ok(());
+        }
+    };
+    let cuts_the_header = match piece.offset {
+        0 => payload.len() < header_len,
+        offset => usize::from(offset) < header_len,
+    };
+    if cuts_the_header || !piece.is_possible() {
+        return Err(Error::BadFragment);
+    }
+    if piece.offset > 0 {
+        into.put(Transport::LaterFragment, 0, 0);
+    } else {
+        let flags = if protocol == ipv4::TCP { tcp::flags(payload) } else { 0 };
+        into.put(Transport::FirstFragment, ports(payload), flags);
+    }
+    Ok(())
 }
 
 #[inline(always)]

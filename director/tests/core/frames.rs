@@ -39,7 +39,7 @@ pub struct Frame {
     pub padding: usize,
 }
 
-fn ones_complement(bytes: &[u8], mut sum: u32) -> u16 {
+pub fn ones_complement(bytes: &[u8], mut sum: u32) -> u16 {
     for pair in bytes.chunks(2) {
         sum += u32::from(u16::from_be_bytes([pair[0], if pair.len() == 2 { pair[1] } else { 0 }]));
         sum = (sum & 0xffff) + (sum >> 16);

@@ -230,8 +230,6 @@ fn what_is_no_packet_of_a_service_is_the_kernels() {
         assert_eq!((outcome.verdict.action, outcome.verdict.reason), (Action::Punt, reason));
         assert_eq!(outcome.frame, sent);
     }
-    let fragment = Frame { extensions: vec![(44, vec![0, 0, 0, 1, 0, 0, 0, 9])], ..request(20003, SYN) };
-    assert_eq!(world.send(CLIENT_SIDE, &fragment.bytes()).verdict.reason, Reason::Fragment);
 }
 
 #[test]

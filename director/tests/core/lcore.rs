@@ -323,6 +323,51 @@ fn a_silent_neighbour_loses_its_packets_by_name() {
     assert_eq!((c.held.get(), c.reason(Reason::NeighbourSilent).get()), (0, 64));
 }
 
+/// Fragments of one datagram to the service of port 53, as many as `at` cuts it into.
+fn fragments(port: u16, id: u32, at: &[usize]) -> Vec<BytesPacket> {
+    let whole = Frame::udp(("10.0.1.1", port), ("10.99.0.1", 53), &[7; 200]).bytes();
+    crate::fragments::cut(&whole, at, id).iter().map(|fragment| BytesPacket::new(fragment)).collect()
+}
+
+#[test]
+fn fragments_wait_for_their_first_one_wherever_they_come() {
+    let mut bench = bench(2);
+    for n in 0..20u16 {
+        let mut pieces = fragments(30_000 + n, n.into(), &[5, 10]);
+        // The first one last, and each by another lcore.
+        pieces.reverse();
+        for (at, piece) in pieces.into_iter().enumerate() {
+            bench.wires[at % 2][0].borrow_mut().incoming.push(piece);
+            bench.turn(3);
+            let held: u64 = bench.counters.iter().map(|c| c.held.get()).sum();
+            assert_eq!(held, [1, 2, 0][at]);
+        }
+    }
+    let sent: usize = (0..2).map(|lcore| bench.sent(lcore, 1).len()).sum();
+    assert_eq!(sent, 60);
+    let sum = |reason: Reason| bench.counters.iter().map(|c| c.reason(reason).get()).sum::<u64>();
+    assert_eq!((sum(Reason::FragmentWaits), sum(Reason::RequestDr)), (40, 60));
+}
+
+#[test]
+fn fragments_that_wait_in_vain_are_lost_by_name() {
+    let mut bench = bench(1);
+    for n in 0..300 {
+        let piece = fragments(30_000, n, &[5]).pop().unwrap();
+        bench.wires[0][0].borrow_mut().incoming.push(piece);
+    }
+    bench.turn(20);
+    let c = bench.counters[0].clone();
+    // Now and then one makes room for another: which packets are neighbours in the table, nobody can foresee.
+    let lost = || c.reason(Reason::FragmentQueueFull).get() + c.reason(Reason::FragmentTimeout).get();
+    assert!((30..=44).contains(&c.reason(Reason::FragmentQueueFull).get()), "{}", lost());
+    assert_eq!(c.held.get() + lost(), 300);
+    bench.now.0 += 6_000_000_000;
+    // All packets are looked at, a few in each turn.
+    bench.turn(2 * director::fragment::PACKETS / 32);
+    assert_eq!((c.held.get(), lost()), (0, 300));
+}
+
 #[test]
 fn questions_are_answered_between_bursts() {
     let mut bench = bench(1);

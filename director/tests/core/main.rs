@@ -4,6 +4,7 @@
 mod affinity;
 mod changes;
 mod dr;
+mod fragments;
 mod frames;
 mod icmp;
 mod icmpv6;

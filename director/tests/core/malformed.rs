@@ -83,11 +83,12 @@ proptest! {
                 let class = verdict.reason.class();
                 match verdict.action {
                     Action::Forward(_) | Action::Hold(_) => prop_assert_eq!(class, Class::Forwarded),
+                    Action::Gather(_) => prop_assert_eq!(class, Class::Waiting),
                     Action::Punt => prop_assert_eq!(class, Class::Punted),
                     Action::HandOver(_) => prop_assert_eq!(class, Class::HandedOver),
                     Action::Drop => prop_assert_eq!(class, Class::Dropped),
                 }
-                if matches!(class, Class::Punted | Class::HandedOver) {
+                if matches!(class, Class::Punted | Class::HandedOver | Class::Waiting) {
                     prop_assert_eq!(packet.bytes(), &frame[..], "what others get is unchanged");
                 }
             }

@@ -100,22 +100,6 @@ fn frames_for_other_stations_are_not_ours() {
 }
 
 #[test]
-fn fragments_of_a_service_are_lost_by_name_and_others_are_the_kernels() {
-    let mut world = with_weights(&[1]);
-    for flags_and_offset in [0x2000, 0x2010, 0x0010] {
-        let mut frame = Frame::udp((CLIENT, 20079), (VIP, 53), &[0; 64]);
-        frame.flags_and_offset = flags_and_offset;
-        assert_eq!(world.send(CLIENT_SIDE, &frame.bytes()).verdict.reason, Reason::Fragment);
-        frame.destination = "10.0.1.254".parse().unwrap();
-        assert_eq!(world.send(CLIENT_SIDE, &frame.bytes()).verdict.action, Action::Punt);
-        // A long ping of the virtual address is the kernel's, in pieces as in one.
-        frame.destination = VIP.parse().unwrap();
-        frame.payload = Payload::Raw { protocol: 1, data: vec![8; 64] };
-        assert_eq!(world.send(CLIENT_SIDE, &frame.bytes()).verdict.reason, Reason::OtherProtocol);
-    }
-}
-
-#[test]
 fn a_full_table_refuses_new_connections_and_serves_old_ones() {
     let mut world = World::shaped(
         vec![service(Protocol::Tcp, "10.99.0.1:80", Scheduler::Rr, ForwardingMethod::Nat, 8080, &[1, 1])],

@@ -16,7 +16,7 @@ use director::packet::{BytesPacket, PacketBuf};
 use director::persistence::Templates;
 use director::pipeline::{Action, Arrival, MAX_BURST, Pipeline, Verdict};
 use director::service::{Compiler, Input, PortInfo, Services, Snapshot};
-use director::stats::{Fleet, LcoreCounters};
+use director::stats::{Fleet, LcoreCounters, Reason};
 use director::time::Tick;
 
 pub const CLIENT_SIDE: PortId = PortId(0);
@@ -145,6 +145,8 @@ pub struct World {
     pub settings: Settings,
     pub snapshot: Snapshot,
     pub now: Tick,
+    /// Fragments that wait, by lcore and slot, with the place that `send_all` gave them.
+    waiting: BTreeMap<(usize, usize), BytesPacket>,
 }
 
 /// What came of one packet.
@@ -183,6 +185,7 @@ impl World {
             settings: Settings::default(),
             snapshot: Compiler::empty_snapshot(1),
             now,
+            waiting: BTreeMap::new(),
         };
         world.publish();
         world
@@ -241,6 +244,55 @@ impl World {
             Action::HandOver(owner) => self.send_to_lcore(owner.0.into(), Arrival::Ring, frame),
             _ => outcome,
         }
+    }
+
+    /// A frame arrives at a port, of some lcore, and everything that comes of it is done, by whichever lcore: what
+    /// became at last of it and of those that had waited for it, in order. Empty where it waits itself.
+    pub fn send_all(&mut self, lcore: usize, port: PortId, frame: &[u8]) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        self.follow(lcore, Arrival::Port(port), BytesPacket::new(frame), &mut outcomes);
+        outcomes
+    }
+
+    fn follow(&mut self, lcore: usize, arrival: Arrival, packet: BytesPacket, outcomes: &mut Vec<Outcome>) {
+        let mut packets = [packet];
+        let mut verdicts = [Verdict::UNDECIDED; MAX_BURST];
+        self.pipelines[lcore].process(&self.snapshot, self.now, arrival, &mut packets, &mut verdicts);
+        let [packet] = packets;
+        match verdicts[0].action {
+            Action::HandOver(other) => self.follow(other.0.into(), Arrival::Ring, packet, outcomes),
+            Action::Gather(slot) => {
+                assert!(self.waiting.insert((lcore, slot.index()), packet).is_none(), "a slot is used twice");
+            }
+            _ => outcomes.push(Outcome { verdict: verdicts[0], frame: packet.bytes().to_vec() }),
+        }
+        while let Some(released) = self.pipelines[lcore].next_gathered() {
+            let mut packet = self.waiting.remove(&(lcore, released.slot.index())).unwrap();
+            match released.ports {
+                Some(ports) => {
+                    packet.set_note(ports);
+                    self.follow(lcore, Arrival::Gathered, packet, outcomes);
+                }
+                None => {
+                    let verdict = Verdict { reason: Reason::FragmentTimeout, action: Action::Drop };
+                    outcomes.push(Outcome { verdict, frame: packet.bytes().to_vec() });
+                }
+            }
+        }
+    }
+
+    /// Lets the lcores do what they do between bursts; says how many fragments waited in vain.
+    pub fn give_up(&mut self) -> usize {
+        self.expire();
+        let mut lost = 0;
+        for lcore in 0..self.pipelines.len() {
+            while let Some(released) = self.pipelines[lcore].next_gathered() {
+                assert_eq!(released.ports, None);
+                self.waiting.remove(&(lcore, released.slot.index())).unwrap();
+                lost += 1;
+            }
+        }
+        lost
     }
 
     /// State, client, virtual address and real server of each connection, sorted.

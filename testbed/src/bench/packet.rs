@@ -40,6 +40,13 @@ impl PacketBuf for FixedPacket {
         &mut self.buffer[self.start..self.end]
     }
 
+    fn note(&self) -> u32 {
+        0
+    }
+
+    /// Nobody here sends fragments.
+    fn set_note(&mut self, _: u32) {}
+
     #[inline(always)]
     fn prepend(&mut self, n: usize) -> bool {
         let room = n <= self.start;

@@ -47,6 +47,11 @@ fn lies_within<A: Family>(frame: &[u8], parsed: &Frame<A>) {
             assert_eq!(parsed.tcp_flags, l4[13]);
         }
         Transport::Udp => assert!((8..=l4.len()).contains(&usize::from(word(4)))),
+        Transport::FirstFragment => {
+            let is_tcp = parsed.protocol == 6;
+            assert!(l4.len() >= if is_tcp { 20 } else { 8 });
+            assert_eq!(parsed.tcp_flags, if is_tcp { l4[13] } else { 0 });
+        }
         _ => {
             assert_eq!((parsed.source_port(), parsed.destination_port()), (0, 0));
             return;

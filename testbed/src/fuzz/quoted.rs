@@ -26,7 +26,8 @@ pub fn quoted(data: &[u8]) {
             request.payload =
                 [&client.port().to_be_bytes()[..], &80u16.to_be_bytes(), &[0, 12, 0, 0], b"data"].concat();
             request.sum_up();
-            let (verdict, out) = send(&mut bottle, 0, &framed(0, &request.ip()), now);
+            let sent = send(&mut bottle, 0, &framed(0, &request.ip()), now);
+            let (verdict, out) = sent.expect("no fragment waits");
             assert!(matches!(verdict.reason, Reason::RequestNat | Reason::RequestDr | Reason::RequestTunnel));
             about.push(out[14..].to_vec());
         }

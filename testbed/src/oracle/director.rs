@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use control::model::{ForwardingMethod, Protocol, Scheduler, Service, ServiceKey, Settings, Timeouts};
 
+use super::fragments::{self, Fate, Fragments};
 use super::life::{self, Half};
 use super::network::{self, MTU};
 use super::packet::{ICMP, ICMPV6, Packet, TCP, UDP, quoted};
@@ -79,6 +80,7 @@ pub struct Director {
     pub settings: Settings,
     /// Timeouts that the operator has set.
     pub timeouts: Timeouts,
+    fragments: Fragments,
     created: u64,
 }
 
@@ -112,7 +114,9 @@ impl Director {
                     method: s.method,
                     weight: s.weight.0.into(),
                     thresholds: s.thresholds,
-                    overloaded: was.is_some_and(|was| was.overloaded),
+                    // A higher threshold ends it at once.
+                    overloaded: was
+                        .is_some_and(|was| was.overloaded && s.thresholds.upper <= was.thresholds.upper),
                     load: loads.get(&(key, s.address)).copied().unwrap_or_default(),
                 };
                 server.judge();
@@ -170,6 +174,15 @@ impl Director {
         None
     }
 
+    /// Whether each real server of a service is overloaded.
+    pub fn overloads(&self) -> impl Iterator<Item = (ServiceKey, SocketAddr, bool)> {
+        let of = |(key, (_, list, _)): (&ServiceKey, &(Service, Vec<Server>, Memory))| {
+            let key = *key;
+            list.iter().map(move |s| (key, s.address, s.overloaded)).collect::<Vec<_>>()
+        };
+        self.services.iter().flat_map(of)
+    }
+
     /// Forgets connections whose time is over and of which somebody has noticed it, which `remembers` tells: until then
     /// they count for their real servers.
     pub fn forget(&mut self, now: u64, remembers: impl FnOnce() -> HashSet<Ends>) {
@@ -221,24 +234,58 @@ impl Director {
         self.connections.iter().filter(move |c| now < c.end())
     }
 
-    /// Decides about a frame that came by a port.
-    pub fn handle(&mut self, port: u8, frame: &[u8], now: u64) -> Decision {
-        self.decide(port, frame, now).unwrap_or_else(|other| other)
-    }
-
-    fn decide(&mut self, port: u8, frame: &[u8], now: u64) -> Result {
-        let Some(mut packet) = Packet::read(frame) else { return Ok(Decision::Punt) };
+    /// Decides about a frame that came by a port, and about fragments that waited for it; about nothing where it waits.
+    pub fn handle(&mut self, port: u8, frame: &[u8], now: u64) -> Vec<Decision> {
+        let decided = |result: Result| vec![result.unwrap_or_else(|other| other)];
+        let Some(packet) = Packet::read(frame) else { return vec![Decision::Punt] };
         if packet.stations[..6] != network::DIRECTOR[usize::from(port)] {
-            return Ok(Decision::Drop);
+            return vec![Decision::Drop];
         }
         match packet.protocol {
-            TCP | UDP => {}
-            ICMP | ICMPV6 => return self.error(packet, now),
-            _ => return Ok(Decision::Punt),
+            TCP | UDP if packet.piece.is_some() => self.gather(port, packet, now),
+            TCP | UDP => {
+                let ports = (packet.word(0), packet.word(2));
+                decided(self.decide(packet, ports, now))
+            }
+            ICMP | ICMPV6 if packet.piece.is_none() => decided(self.error(packet, now)),
+            _ => vec![Decision::Punt],
         }
-        let source = SocketAddr::new(packet.source, packet.word(0));
-        let destination = SocketAddr::new(packet.destination, packet.word(2));
-        let flags = if packet.protocol == TCP { packet.payload[13] } else { 0 };
+    }
+
+    /// Whether packets between these addresses may be balanced.
+    #[must_use]
+    pub fn concerns(&self, source: IpAddr, destination: IpAddr, now: u64) -> bool {
+        let nat = |s: &Server| s.method == ForwardingMethod::Nat && s.address.ip() == source;
+        self.services
+            .iter()
+            .any(|(key, (_, list, _))| key.address.ip() == destination || list.iter().any(nat))
+            || self
+                .connections(now)
+                .any(|c| c.vip.ip() == destination || c.replied && c.server.ip() == source)
+    }
+
+    fn gather(&mut self, port: u8, packet: Packet, now: u64) -> Vec<Decision> {
+        if fragments::is_bad(&packet) {
+            return vec![Decision::Drop];
+        }
+        if !self.concerns(packet.source, packet.destination, now) {
+            return vec![Decision::Punt];
+        }
+        match self.fragments.come(port, packet, now) {
+            Fate::Lost => vec![Decision::Drop],
+            Fate::Wait => Vec::new(),
+            Fate::Go(pieces, ports) => {
+                let decide = |(_, piece)| self.decide(piece, ports, now).unwrap_or_else(|other| other);
+                pieces.into_iter().map(decide).collect()
+            }
+        }
+    }
+
+    /// Decides about a TCP or UDP packet with these ports, or a fragment of one.
+    fn decide(&mut self, mut packet: Packet, ports: (u16, u16), now: u64) -> Result {
+        let source = SocketAddr::new(packet.source, ports.0);
+        let destination = SocketAddr::new(packet.destination, ports.1);
+        let flags = if packet.protocol == TCP && !is_later(&packet) { packet.payload[13] } else { 0 };
         if let Some(at) = self.find(packet.protocol, source, destination, now) {
             let is_reply = self.connections[at].vip != destination;
             if is_reply {
@@ -352,9 +399,7 @@ impl Director {
             return Ok(too_long(&packet, MTU, None));
         }
         packet.ttl -= 1;
-        packet.source = c.vip.ip();
-        packet.set_word(0, c.vip.port());
-        packet.sum_up();
+        packet.readdress(true, c.vip);
         packet.stations = stations;
         Ok(Decision::Send { port, frame: packet.frame(), own: false })
     }
@@ -385,6 +430,9 @@ impl Director {
             }
             return Ok(Decision::Punt);
         };
+        if is_later(packet) {
+            return Ok(Decision::Drop);
+        }
         let by_flags =
             packet.protocol == UDP || (flags & 2 != 0 || self.settings.sloppy_tcp) && flags & 4 == 0;
         if !by_flags || client.port() == 20 {
@@ -402,7 +450,7 @@ impl Director {
         if let Some(template) = template {
             self.templates[template].join(self.created, now);
         }
-        if service.one_packet && packet.protocol == UDP {
+        if service.one_packet && packet.protocol == UDP && packet.piece.is_none() {
             if let Some(template) = template {
                 self.templates[template].leave(self.created, now);
             }
@@ -538,6 +586,11 @@ impl Director {
     }
 }
 
+/// Another fragment than the first.
+fn is_later(packet: &Packet) -> bool {
+    packet.piece.is_some_and(|piece| piece.offset > 0)
+}
+
 fn half(c: &Connection) -> Half {
     if c.method == ForwardingMethod::Nat || c.output { Half::Input } else { Half::InputOnly }
 }
@@ -616,9 +669,7 @@ fn to_server(
     match method {
         ForwardingMethod::Dr => {}
         ForwardingMethod::Nat if matches!(packet.protocol, TCP | UDP) => {
-            packet.destination = target.ip();
-            packet.set_word(2, target.port());
-            packet.sum_up();
+            packet.readdress(false, target);
         }
         ForwardingMethod::Nat => {}
         ForwardingMethod::Tunnel => {
@@ -651,6 +702,9 @@ fn too_long(packet: &Packet, room: usize, from: Option<IpAddr>) -> Decision {
 
 /// Answers a packet with an ICMP error from an address, or from the director's own toward its sender.
 fn error(packet: &Packet, trouble: Trouble, from: Option<IpAddr>) -> Decision {
+    if is_later(packet) {
+        return Decision::Drop;
+    }
     let v6 = packet.source.is_ipv6();
     let Some((port, stations)) = network::way(packet.source) else { return Decision::Drop };
     let from = from.unwrap_or_else(|| network::own(port + 1, v6));

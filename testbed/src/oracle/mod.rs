@@ -3,6 +3,7 @@
 //! from the data path, of which it uses nothing; `tests/differential.rs` holds the two against each other.
 
 pub mod director;
+pub mod fragments;
 pub mod life;
 pub mod network;
 pub mod packet;

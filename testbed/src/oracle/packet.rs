@@ -1,6 +1,6 @@
 //! Packets by their fields.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// An IP packet in an Ethernet frame, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +21,21 @@ pub struct Packet {
     pub df: bool,
     /// Protocol of the payload.
     pub protocol: u8,
+    /// Where it belongs, if it is a fragment.
+    pub piece: Option<Piece>,
     /// The payload.
     pub payload: Vec<u8>,
+}
+
+/// A fragment's place in its packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Identification; that of IPv4 is in the packet as well.
+    pub id: u32,
+    /// Where its payload begins, in bytes.
+    pub offset: usize,
+    /// More fragments follow.
+    pub more: bool,
 }
 
 /// Protocol numbers.
@@ -82,6 +95,11 @@ impl Packet {
             id: u16::from_be_bytes([ip[4], ip[5]]),
             df: ip[6] & 0x40 != 0,
             protocol: ip[9],
+            piece: (ip[6] & 0x3f != 0 || ip[7] != 0).then(|| Piece {
+                id: u16::from_be_bytes([ip[4], ip[5]]).into(),
+                offset: usize::from(u16::from_be_bytes([ip[6] & 0x1f, ip[7]])) * 8,
+                more: ip[6] & 0x20 != 0,
+            }),
             payload: ip.get(20..len)?.to_vec(),
         })
     }
@@ -90,6 +108,13 @@ impl Packet {
         let address = |at: usize| Some(IpAddr::V6(<[u8; 16]>::try_from(ip.get(at..at + 16)?).ok()?.into()));
         let (source, destination) = (address(8)?, address(24)?);
         let len = 40 + usize::from(u16::from_be_bytes([ip[4], ip[5]]));
+        let header = if ip[6] == 44 { ip.get(40..48) } else { None };
+        let word = header.map_or(0, |header| u16::from_be_bytes([header[2], header[3]]));
+        let piece = header.map(|header| Piece {
+            id: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
+            offset: usize::from(word & !7),
+            more: word & 1 != 0,
+        });
         Some(Packet {
             stations,
             source,
@@ -98,8 +123,9 @@ impl Packet {
             ttl: ip[7],
             id: 0,
             df: true,
-            protocol: ip[6],
-            payload: ip.get(40..len)?.to_vec(),
+            protocol: header.map_or(ip[6], |header| header[0]),
+            piece,
+            payload: ip.get(if piece.is_some() { 48 } else { 40 }..len)?.to_vec(),
         })
     }
 
@@ -116,7 +142,11 @@ impl Packet {
     }
 
     fn header_len(&self) -> usize {
-        if self.source.is_ipv4() { 20 } else { 40 }
+        match (self.source.is_ipv4(), self.piece) {
+            (true, _) => 20,
+            (false, None) => 40,
+            (false, Some(_)) => 48,
+        }
     }
 
     /// The IP packet, its header's checksum computed.
@@ -128,7 +158,10 @@ impl Packet {
             ip = vec![0x45, self.tos];
             ip.extend(len.to_be_bytes());
             ip.extend(self.id.to_be_bytes());
-            ip.extend([if self.df { 0x40 } else { 0 }, 0, self.ttl, self.protocol, 0, 0]);
+            let df = if self.df { 0x4000 } else { 0 };
+            let place = self.piece.map_or(0, |p| (p.offset / 8) as u16 | if p.more { 0x2000 } else { 0 });
+            ip.extend((df | place).to_be_bytes());
+            ip.extend([self.ttl, self.protocol, 0, 0]);
             ip.extend(octets(self.source));
             ip.extend(octets(self.destination));
             let sum = !ones_complement(&ip);
@@ -136,9 +169,14 @@ impl Packet {
         } else {
             ip = vec![0x60 | self.tos >> 4, self.tos << 4, 0, 0];
             ip.extend((len - 40).to_be_bytes());
-            ip.extend([self.protocol, self.ttl]);
+            ip.extend([if self.piece.is_some() { 44 } else { self.protocol }, self.ttl]);
             ip.extend(octets(self.source));
             ip.extend(octets(self.destination));
+            if let Some(piece) = self.piece {
+                ip.extend([self.protocol, 0]);
+                ip.extend((piece.offset as u16 | u16::from(piece.more)).to_be_bytes());
+                ip.extend(piece.id.to_be_bytes());
+            }
         }
         ip.extend(&self.payload);
         ip
@@ -183,6 +221,47 @@ impl Packet {
         self.set_word(at, if sum == 0 && self.protocol == UDP { 0xffff } else { sum });
     }
 
+    /// Gives the packet another source or destination and computes its checksum from all of it; of a first fragment
+    /// from how that was, since the rest is not here.
+    pub fn readdress(&mut self, source: bool, end: SocketAddr) {
+        let address = if source { &mut self.source } else { &mut self.destination };
+        let before = octets(std::mem::replace(address, end.ip()));
+        if self.piece.is_some_and(|piece| piece.offset > 0) {
+            return;
+        }
+        let at = if source { 0 } else { 2 };
+        let port = self.word(at);
+        self.set_word(at, end.port());
+        if self.piece.is_none() {
+            return self.sum_up();
+        }
+        let checksum = if self.protocol == TCP { 16 } else { 6 };
+        let old = self.word(checksum);
+        if self.protocol == UDP && old == 0 {
+            return;
+        }
+        // RFC 1624: the sum, without what was, with what is.
+        let mut covered = (!old).to_be_bytes().to_vec();
+        covered.extend(before.iter().chain(&port.to_be_bytes()).map(|byte| !byte));
+        covered.extend(octets(end.ip()));
+        covered.extend(end.port().to_be_bytes());
+        let sum = !ones_complement(&covered);
+        self.set_word(checksum, if sum == 0 && self.protocol == UDP { 0xffff } else { sum });
+    }
+
+    /// Cuts the packet behind these offsets in its payload, multiples of eight.
+    #[must_use]
+    pub fn cut(&self, at: &[usize], id: u32) -> Vec<Packet> {
+        let bounds: Vec<usize> = [0].iter().chain(at).chain([&self.payload.len()]).copied().collect();
+        let piece = |bounds: &[usize]| Packet {
+            piece: Some(Piece { id, offset: bounds[0], more: bounds[1] < self.payload.len() }),
+            id: if self.source.is_ipv4() { id as u16 } else { 0 },
+            payload: self.payload[bounds[0]..bounds[1]].to_vec(),
+            ..self.clone()
+        };
+        bounds.windows(2).map(piece).collect()
+    }
+
     /// A packet without payload between these ends.
     #[must_use]
     pub fn between(source: IpAddr, destination: IpAddr, protocol: u8) -> Packet {
@@ -196,6 +275,7 @@ impl Packet {
             id: 0,
             df,
             protocol,
+            piece: None,
             payload: Vec::new(),
         }
     }

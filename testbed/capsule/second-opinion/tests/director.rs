@@ -138,8 +138,15 @@ fn damaged_frames_are_read_alike() {
             Err(NoOpinion::Fragment) => {
                 // Fragments of what no director balances are the kernel's, like all of it.
                 let balanced = matches!(bytes[14 + 9], 6 | 17);
-                let expected = if balanced { Transport::Fragment } else { Transport::Other };
-                prop_assert_eq!(director_reads(&bytes)?.transport, expected);
+                // Some of them cut a header in two, or are of no length that a fragment has.
+                if !balanced {
+                    prop_assert_eq!(director_reads(&bytes)?.transport, Transport::Other);
+                } else if director != Err(director::wire::Error::BadFragment) {
+                    let is_first = bytes[14 + 6] & 0x1f == 0 && bytes[14 + 7] == 0;
+                    let expected =
+                        if is_first { Transport::FirstFragment } else { Transport::LaterFragment };
+                    prop_assert_eq!(director_reads(&bytes)?.transport, expected);
+                }
                 "fragment"
             }
             Err(NoOpinion::Tagged) => {
