@@ -4,7 +4,7 @@
 # What each package is needed for is in docs/testing.md.
 PACKAGES=(
     build-essential pkg-config clang libclang-14-dev libdpdk-dev dpdk
-    dpdk-dev nginx-light curl socat iproute2 iputils-ping iputils-tracepath traceroute ethtool nftables util-linux tcpdump
+    dpdk-dev nginx-light vsftpd curl socat iproute2 iputils-ping iputils-tracepath traceroute ethtool nftables util-linux tcpdump
 )
 
 # Installs what is lacking, and says so.

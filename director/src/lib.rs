@@ -23,6 +23,7 @@ pub mod connection;
 pub mod daemon;
 pub mod forward;
 pub mod fragment;
+pub mod ftp;
 pub mod lcore;
 pub mod memory;
 pub mod pipeline;

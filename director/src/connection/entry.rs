@@ -20,6 +20,7 @@ const LIVE: u8 = 1;
 const REPLY_INDEXED: u8 = 2;
 const OUTPUT_SEEN: u8 = 4;
 const HALF_SEEN: u8 = 8;
+const READ_ALONG: u8 = 16;
 
 /// A connection.
 ///
@@ -172,8 +173,15 @@ impl<A: Address> Connection<A> {
         self.packets
     }
 
-    pub(super) fn set_live(&mut self, half_seen: bool) {
-        self.flags = LIVE | if half_seen { HALF_SEEN } else { 0 };
+    /// Its packets say something to the director itself.
+    #[inline(always)]
+    pub fn is_read_along(&self) -> bool {
+        self.flags & READ_ALONG != 0
+    }
+
+    pub(super) fn set_live(&mut self, half_seen: bool, read_along: bool) {
+        let half_seen = if half_seen { HALF_SEEN } else { 0 };
+        self.flags = LIVE | half_seen | if read_along { READ_ALONG } else { 0 };
     }
 
     pub(super) fn set_dead(&mut self) {

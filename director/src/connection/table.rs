@@ -45,6 +45,8 @@ pub struct NewConnection<A> {
     /// How packets reach the real server. With NAT replies cross the director, and the connection is
     /// found by the real server's side too.
     pub method: ForwardingMethod,
+    /// Whether its packets say something to the director itself: FTP's control connections.
+    pub read_along: bool,
     /// State after the packet that opens it.
     pub state: State,
     /// How long it lives after that packet, in milliseconds.
@@ -198,7 +200,7 @@ impl<A: Address> ConnectionTable<A> {
         entry.last_seen = now;
         entry.timeout = new.timeout;
         let replies_cross = new.method == ForwardingMethod::Nat;
-        entry.set_live(!replies_cross);
+        entry.set_live(!replies_cross, new.read_along);
         let reply_key = entry.reply_key();
         let reply_hash = self.hash(&reply_key);
         if replies_cross {

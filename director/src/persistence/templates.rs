@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::shard::Shard;
 use super::template::{Template, TemplateKey};
+use crate::ftp::Expectations;
 use crate::service::ServerId;
 use crate::time::Tick;
 
@@ -42,6 +43,7 @@ pub struct Templates {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     capacity: usize,
+    expectations: Expectations,
     /// How many there are, perhaps one or two off while lcores add some.
     len: AtomicUsize,
 }
@@ -64,8 +66,14 @@ impl Templates {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::with_capacity(each))).collect(),
             hasher: RandomState::new(),
             capacity,
+            expectations: Expectations::default(),
             len: AtomicUsize::new(0),
         }
+    }
+
+    /// Data connections that FTP has announced, which may come to any lcore as well.
+    pub fn expectations(&self) -> &Expectations {
+        &self.expectations
     }
 
     /// The template of this name with one connection more, and its real server, whose number `server_of` tells; none

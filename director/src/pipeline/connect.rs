@@ -32,9 +32,27 @@ impl Pipeline {
         if connection.is_expired(now) {
             return self.open_anew(snapshot, now, flow, packet, id);
         }
+        if connection.is_read_along() {
+            return self.read_along(snapshot, now, flow, packet, id, direction);
+        }
+        self.go_on_with(snapshot, now, flow, packet, id, direction)
+    }
+
+    /// As [`Pipeline::connect`], of a living connection.
+    #[inline(always)]
+    fn go_on_with<A: Address, P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        flow: &Flow<A>,
+        packet: &mut P,
+        id: ConnId,
+        direction: Direction,
+    ) -> Verdict {
         if direction == Direction::Reply {
             return self.reply(snapshot, now, flow, packet, id);
         }
+        let connection = A::table(&self.tables).get(id);
         if opens(flow) && is_reused(snapshot, connection) {
             return self.open_anew(snapshot, now, flow, packet, id);
         }
@@ -44,9 +62,31 @@ impl Pipeline {
         }
     }
 
+    /// As [`Pipeline::go_on_with`], of a connection whose text says something to the director as well.
+    #[cold]
+    #[inline(never)]
+    fn read_along<A: Address, P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        flow: &Flow<A>,
+        packet: &mut P,
+        id: ConnId,
+        direction: Direction,
+    ) -> Verdict {
+        let held = match direction {
+            Direction::Request => {
+                self.read_ftp_client(now, flow, packet, id);
+                None
+            }
+            Direction::Reply => self.read_ftp_server(now, flow, packet, id),
+        };
+        held.unwrap_or_else(|| self.go_on_with(snapshot, now, flow, packet, id, direction))
+    }
+
     /// A packet from a client, of a known connection.
     #[inline(always)]
-    fn request<A: Address, P: PacketBuf>(
+    pub(super) fn request<A: Address, P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
@@ -72,7 +112,7 @@ impl Pipeline {
 
     /// A packet from a NAT real server, of a known connection.
     #[inline(always)]
-    fn reply<A: Address, P: PacketBuf>(
+    pub(super) fn reply<A: Address, P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,

@@ -1,5 +1,5 @@
 //! The way of a packet through one lcore, in reading order: `classify`, `owner`, `connect`, `open`, `send`; `gather`
-//! for fragments, `relay` for ICMP errors.
+//! for fragments, `relay` for ICMP errors, `ftp` for its control connections.
 //!
 //! A burst goes through in stages, so that what a later stage reads is fetched while an earlier one
 //! still works on other packets. Pure: bytes, tables and a clock in; one [`Verdict`] for each packet out.
@@ -8,6 +8,7 @@ mod classify;
 mod connect;
 mod defence;
 mod flow;
+mod ftp;
 mod gather;
 mod limit;
 mod open;
@@ -25,6 +26,7 @@ pub use verdict::{Action, Verdict, Wait};
 use self::classify::{Classified, Other};
 use self::defence::Defence;
 use self::flow::Flow;
+use self::ftp::Ftp;
 use crate::connection::{Address, Connection, Tables};
 use crate::fragment::Packets;
 use crate::id::{LcoreId, PortId};
@@ -60,6 +62,7 @@ pub struct Pipeline {
     icmp_limit: RateLimit,
     defence: Defence,
     fragments: Packets,
+    ftp: Ftp,
     /// Next hops that packets of this burst wait for.
     awaited: Vec<Unresolved>,
     /// Identification of packets that the director makes itself.
@@ -80,6 +83,7 @@ impl Pipeline {
             icmp_limit: RateLimit::default(),
             defence: Defence::default(),
             fragments: Packets::new(Tick(0)),
+            ftp: Ftp::default(),
             awaited: Vec::with_capacity(MAX_BURST),
             next_id: 1,
         }

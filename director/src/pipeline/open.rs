@@ -6,6 +6,7 @@ use control::model::ForwardingMethod;
 
 use super::connect::{is_quiescent, opens};
 use super::flow::Flow;
+use super::ftp::is_control;
 use super::{Action, Pipeline, Verdict, owner};
 use crate::connection::{
     Address, ConnId, Event, FlowKey, Full, NewConnection, Path, State, UDP_PROTOCOL, next_state,
@@ -27,8 +28,8 @@ const FTP: u16 = 21;
 
 /// The real server of a new connection, and the template that it was chosen by.
 pub(super) struct Choice {
-    server: ServerId,
-    template: TemplateId,
+    pub(super) server: ServerId,
+    pub(super) template: TemplateId,
 }
 
 /// Why there is no choice.
@@ -50,6 +51,12 @@ impl Pipeline {
     ) -> Verdict {
         let key = flow.key();
         if let Some(verdict) = self.hand_over(snapshot, flow, &key) {
+            return verdict;
+        }
+        if opens(flow)
+            && self.templates.expectations().any()
+            && let Some(verdict) = self.expected(snapshot, now, flow, packet)
+        {
             return verdict;
         }
         let service = snapshot
@@ -89,7 +96,8 @@ impl Pipeline {
         } else {
             let state = self.first_state(flow, server.method);
             let life = (state, snapshot.timeouts.of(state));
-            if self.create(snapshot, now, &key, choice, life).is_err() {
+            let port = port_of(snapshot, server, &key);
+            if self.create(snapshot, now, &key, choice, port, life).is_err() {
                 return Verdict::drop(Reason::TableFull);
             }
         }
@@ -100,13 +108,14 @@ impl Pipeline {
         self.send_request(snapshot, now, flow, packet, server, |_| port, server.method)
     }
 
-    /// Adds a connection, with its state and timeout in milliseconds.
+    /// Adds a connection, with its real server's port, its state, and its timeout in milliseconds.
     pub(super) fn create<A: Address>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
         key: &FlowKey<A>,
         choice: Choice,
+        server_port: u16,
         (state, timeout): (State, u32),
     ) -> Result<ConnId, Full> {
         let Choice { server: server_id, template } = choice;
@@ -114,10 +123,11 @@ impl Pipeline {
         let new = NewConnection {
             key: *key,
             server_address: A::of(server.address).unwrap_or(A::UNSPECIFIED),
-            server_port: port_of(snapshot, server, key),
+            server_port,
             template,
             server: server_id,
             method: server.method,
+            read_along: is_control(key, server.method),
             state,
             timeout,
         };
@@ -231,7 +241,7 @@ impl Pipeline {
 
 /// The real server's port of a new connection: what the client asked for, unless that is the service's very port and
 /// the real server has another one.
-fn port_of<A: Address>(snapshot: &Snapshot, server: &RealServer, key: &FlowKey<A>) -> u16 {
+pub(super) fn port_of<A: Address>(snapshot: &Snapshot, server: &RealServer, key: &FlowKey<A>) -> u16 {
     let service = snapshot.service(server.service).map(|service| service.model.key.address.port());
     if server.port == 0 || service != Some(key.destination_port) { key.destination_port } else { server.port }
 }

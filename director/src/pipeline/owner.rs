@@ -79,6 +79,7 @@ pub fn owner_of<A: Address>(key: &FlowKey<A>, lookup: &ServiceLookup, lcores: u8
     let (to, from) = (key.destination_port, key.source_port);
     if lookup.service(destination, to, key.protocol).is_some()
         || lookup.was_service(destination, to, key.protocol)
+        || lookup.may_be_ftp_data(destination, to, key.protocol)
     {
         Some(owner(source, key.source_port, lcores))
     } else if lookup.is_nat_server(source, from, key.protocol)

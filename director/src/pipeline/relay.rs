@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use control::model::ForwardingMethod;
 
 use super::flow::Flow;
+use super::open::port_of;
 use super::send::{ether_type, ip_header};
 use super::{Pipeline, Verdict};
 use crate::connection::{Address, ConnId, Connection, Direction, Guess, State, UDP_PROTOCOL};
@@ -107,7 +108,8 @@ impl Pipeline {
         let service = service.and_then(|id| snapshot.service(id))?;
         let state = if key.protocol == UDP_PROTOCOL { State::Udp } else { State::None };
         let choice = self.choose(snapshot, now, service, &key).ok()?;
-        self.create(snapshot, now, &key, choice, (state, FRESH)).ok()
+        let port = port_of(snapshot, snapshot.server(choice.server)?, &key);
+        self.create(snapshot, now, &key, choice, port, (state, FRESH)).ok()
     }
 
     /// From the client's side, about a reply.

@@ -478,8 +478,12 @@ fn nat_servers(service: &model::Service) -> impl Iterator<Item = SocketAddr> {
 /// Whether connections to other ports of the VIP are this service's as well: FTP's data connections
 /// find their way by persistence (Linux `ip_vs_service_find` in `ip_vs_ctl.c`).
 fn catches_ftp_data(service: &model::Service) -> bool {
+    is_ftp(service) && service.persistence.is_some()
+}
+
+fn is_ftp(service: &model::Service) -> bool {
     let ServiceKey { protocol, address } = service.key;
-    protocol == Protocol::Tcp && address.port() == FTP && service.persistence.is_some()
+    protocol == Protocol::Tcp && address.port() == FTP
 }
 
 fn build_lookup(compiled: &ServiceTable, lingering: &HashMap<ServerKey, bool>) -> ServiceLookup {
@@ -491,11 +495,15 @@ fn build_lookup(compiled: &ServiceTable, lingering: &HashMap<ServerKey, bool>) -
         }),
         services().flat_map(|s| {
             let protocol = protocol_number(s.model.key.protocol);
-            let any_port = catches_ftp_data(&s.model);
+            // Data come from other ports than commands.
+            let any_port = is_ftp(&s.model);
             nat_servers(&s.model)
                 .map(move |address| (address.ip(), if any_port { 0 } else { address.port() }, protocol))
         }),
         services().filter(|s| catches_ftp_data(&s.model)).map(|s| (s.model.key.address.ip(), s.id)),
+        services()
+            .filter(|s| is_ftp(&s.model) && nat_servers(&s.model).next().is_some())
+            .map(|s| s.model.key.address.ip()),
         endpoints_of(lingering),
     )
 }

@@ -109,6 +109,8 @@ reasons! {
     ForeignMac Dropped "foreign_mac",
     /// Scattered over several buffers, which this version does not read.
     Scattered Dropped "scattered",
+    /// A part of a real server's answer to FTP's PASV or EPSV, which is to be sent again in one segment.
+    FtpSplitAnswer Dropped "ftp_split_answer",
     /// A fragment that cuts a TCP or UDP header in two, or cannot be a part of any packet.
     BadFragment Dropped "bad_fragment",
     /// A fragment without a connection: its first one was not let through.

@@ -42,6 +42,12 @@ pub(crate) fn read_u16(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes(read(bytes, at))
 }
 
+/// Reads the big-endian 32-bit field at `at`.
+#[inline(always)]
+pub(crate) fn read_u32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(read(bytes, at))
+}
+
 /// The `N` bytes at `at`, by one check of the length.
 #[inline(always)]
 pub(crate) fn read<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {

@@ -6,6 +6,7 @@ mod changes;
 mod dr;
 mod fragments;
 mod frames;
+mod ftp;
 mod icmp;
 mod icmpv6;
 mod ipv6;

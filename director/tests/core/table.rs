@@ -30,6 +30,7 @@ fn new(n: u32, nat: bool, timeout: u32) -> NewConnection<Ipv4Addr> {
         template: TemplateId::NONE,
         server: ServerId(n),
         method: if nat { ForwardingMethod::Nat } else { ForwardingMethod::Dr },
+        read_along: false,
         state: State::Established,
         timeout,
     }

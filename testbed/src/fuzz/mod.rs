@@ -1,11 +1,13 @@
 //! What fuzzers call, each with the bytes that it has thought of. Stable Rust, so that the corpus can be replayed by an
 //! ordinary test (`tests/fuzz_corpus.rs`); `testbed/fuzz` makes fuzzers of them.
 
+mod ftp;
 mod input;
 mod parse;
 mod pipeline;
 mod quoted;
 
+pub use ftp::ftp;
 pub use parse::parse;
 pub use pipeline::pipeline;
 pub use quoted::quoted;
@@ -14,4 +16,5 @@ pub use quoted::quoted;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 3] = [("parse", parse), ("pipeline", pipeline), ("quoted", quoted)];
+pub const TARGETS: [(&str, Target); 4] =
+    [("ftp", ftp), ("parse", parse), ("pipeline", pipeline), ("quoted", quoted)];
