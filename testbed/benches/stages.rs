@@ -2,7 +2,7 @@
 //! `cargo bench -p testbed`.
 
 use std::hint::black_box;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use director::connection::{FlowKey, HashSeed};
 use director::forward::{nat, tunnel};
@@ -80,10 +80,10 @@ fn encapsulate(bencher: Bencher) {
     let fresh = packet(Traffic::Udp);
     let mut frame = Ipv4Frame::NONE;
     wire::parse(fresh.bytes(), &mut frame).expect("it is sound");
-    let ends = (Ipv4Addr::new(198, 18, 255, 1).into(), Ipv4Addr::new(198, 19, 0, 1).into());
+    let ends: [IpAddr; 2] = [Ipv4Addr::new(198, 18, 255, 1).into(), Ipv4Addr::new(198, 19, 0, 1).into()];
     bencher
         .with_inputs(|| fresh.clone())
-        .bench_local_refs(|packet| tunnel::encapsulate(packet, &frame, ends, 1, true));
+        .bench_local_refs(|packet| tunnel::encapsulate(packet, &frame, (&ends[0], &ends[1]), 1, true));
 }
 
 /// Once in a burst, so a thirty-second of this for each packet under load.

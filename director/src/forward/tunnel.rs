@@ -39,7 +39,7 @@ pub fn ether_type(server: IpAddr) -> u16 {
 pub fn encapsulate<A: Family, P: PacketBuf>(
     packet: &mut P,
     parsed: &Frame<A>,
-    (source, destination): (IpAddr, IpAddr),
+    ends: (&IpAddr, &IpAddr),
     id: u16,
     copy_df: bool,
 ) -> bool {
@@ -50,8 +50,8 @@ pub fn encapsulate<A: Family, P: PacketBuf>(
     let (class, ttl) = (A::traffic_class(inner), A::ttl(inner));
     let dont_fragment = copy_df && A::ETHER_TYPE == ethernet::IPV4 && A::is_whole_or_nothing(inner);
     let class = if class & CE == CE { class & !CE | ECT_0 } else { class };
-    match (source, destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+    match ends {
+        (&IpAddr::V4(source), &IpAddr::V4(destination)) => {
             let header = ipv4::Header {
                 tos: class,
                 total_len: parsed.total_len + ipv4::MIN_HEADER_LEN as u16,
@@ -67,7 +67,7 @@ pub fn encapsulate<A: Family, P: PacketBuf>(
             }
             header.write(&mut packet.bytes_mut()[ethernet::HEADER_LEN..]);
         }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+        (&IpAddr::V6(source), &IpAddr::V6(destination)) => {
             let header = ipv6::Header {
                 traffic_class: class,
                 payload_len: parsed.total_len,

@@ -137,7 +137,7 @@ impl Pipeline {
         server: &RealServer,
     ) -> Result<(), Verdict> {
         let id = self.take_id();
-        let ends = (snapshot.tunnel_source(server), server.address);
+        let ends = (snapshot.tunnel_source(server), &server.address);
         if tunnel::encapsulate(packet, &flow.frame, ends, id, snapshot.settings.pmtu_disc) {
             Ok(())
         } else {

@@ -107,7 +107,7 @@ impl Snapshot {
     /// Source address of tunnel headers toward a real server, of its family; the unspecified one where the
     /// director has none there.
     #[inline]
-    pub fn tunnel_source(&self, server: &RealServer) -> IpAddr {
+    pub fn tunnel_source(&self, server: &RealServer) -> &IpAddr {
         self.tunnel_sources.get(server.tunnel_source)
     }
 

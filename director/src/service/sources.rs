@@ -20,8 +20,8 @@ pub struct TunnelSources(Arc<[IpAddr]>);
 impl TunnelSources {
     /// An address; the unspecified one of IPv4 for [`SourceId::NONE`].
     #[inline]
-    pub fn get(&self, id: SourceId) -> IpAddr {
-        self.0.get(id.0 as usize).copied().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    pub fn get(&self, id: SourceId) -> &IpAddr {
+        self.0.get(id.0 as usize).unwrap_or(&IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 
     /// The number of an address, or of none toward a real server of this family.
@@ -54,9 +54,9 @@ mod tests {
         let ids = [Some(four), Some(six), None, Some(four)].map(|source| sources.number(source, four));
         let before = sources.clone();
         let none = sources.number(None, six);
-        assert_eq!(ids.map(|id| sources.get(id)), [four, six, Ipv4Addr::UNSPECIFIED.into(), four]);
+        assert_eq!(ids.map(|id| *sources.get(id)), [four, six, Ipv4Addr::UNSPECIFIED.into(), four]);
         assert_eq!(ids[2], SourceId::NONE);
-        assert_eq!(sources.get(none), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-        assert_eq!(before.get(ids[1]), six, "older snapshots read their own");
+        assert_eq!(*sources.get(none), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        assert_eq!(*before.get(ids[1]), six, "older snapshots read their own");
     }
 }
