@@ -74,6 +74,7 @@ impl Pipeline {
 
     /// Looks at a frame that [`Pipeline::classify`] left, and reads it if it is IPv6. ICMP is mostly the kernel's, but
     /// an error about a packet that was balanced goes where that would.
+    #[inline]
     pub(super) fn classify_other(
         &self,
         station: Option<MacAddr>,

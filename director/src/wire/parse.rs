@@ -141,6 +141,7 @@ pub fn parse(frame: &[u8], into: &mut Ipv4Frame) -> Result<Parsed, Error> {
     // Without options everything is where it is in nearly every packet. Whatever is unusual is told apart behind.
     match frame.first_chunk::<USUAL_LEN>() {
         Some(head) if parse_usual(head, frame.len(), into) => Ok(Parsed::Ipv4),
+        Some(head) if ethernet::ether_type(head) == ethernet::IPV6 => Ok(Parsed::Ipv6),
         _ => parse_any(frame, into),
     }
 }
