@@ -20,7 +20,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 fn protocol() -> impl Strategy<Value = Protocol> {
-    select(vec![Protocol::Tcp, Protocol::Udp])
+    select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Sctp])
 }
 
 fn method() -> impl Strategy<Value = ForwardingMethod> {

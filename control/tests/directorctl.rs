@@ -169,7 +169,7 @@ All                         1     20      19   2000  123456789000
 fn settings_and_timeouts_are_shown_and_changed() {
     let running = Running::start(0, Limits::default());
     let settings = good(&running, "settings");
-    assert_eq!(settings.lines().count(), 16, "{settings}");
+    assert_eq!(settings.lines().count(), 17, "{settings}");
     assert!(settings.contains("lblc_expiration            86400\n"), "{settings}");
     good(&running, "settings set sloppy_tcp=on drop_entry=2 pmtu_disc=0");
     let json: Value = serde_json::from_str(&good(&running, "--json settings")).expect("JSON");
@@ -374,7 +374,7 @@ fn wrong_usage_is_status_two() {
         "service",
         "reboot",
         "service add tcp",
-        "service add sctp 10.99.0.1:80",
+        "service add dccp 10.99.0.1:80",
         "service add tcp 10.99.0.1",
         "service add tcp 10.99.0.1:80 --scheduler fastest",
         "service edit tcp 10.99.0.1:80",

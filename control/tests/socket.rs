@@ -73,7 +73,7 @@ fn garbage_is_refused_and_the_connection_goes_on() {
             json!(5),
         ),
         (
-            r#"{"version":1,"id":5,"request":"service.delete","service":{"protocol":"sctp","address":"10.99.0.1:80"}}"#,
+            r#"{"version":1,"id":5,"request":"service.delete","service":{"protocol":"dccp","address":"10.99.0.1:80"}}"#,
             "bad-request",
             json!(5),
         ),

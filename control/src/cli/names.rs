@@ -3,11 +3,12 @@
 use crate::model::{ForwardingMethod, Persistence, Protocol, Scheduler, SchedulerFlags};
 use crate::protocol::ServiceStatus;
 
-/// `TCP` or `UDP`.
+/// `TCP`, `UDP` or `SCTP`.
 pub(super) fn protocol(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",
+        Protocol::Sctp => "SCTP",
     }
 }
 

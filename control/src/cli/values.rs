@@ -6,11 +6,12 @@ use clap::{Args, ValueEnum};
 
 use crate::model::{ForwardingMethod, Protocol, Scheduler, ServiceKey, SettingValue};
 
-/// `tcp` or `udp`.
+/// `tcp`, `udp` or `sctp`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum ProtocolArg {
     Tcp,
     Udp,
+    Sctp,
 }
 
 impl From<ProtocolArg> for Protocol {
@@ -18,6 +19,7 @@ impl From<ProtocolArg> for Protocol {
         match arg {
             ProtocolArg::Tcp => Protocol::Tcp,
             ProtocolArg::Udp => Protocol::Udp,
+            ProtocolArg::Sctp => Protocol::Sctp,
         }
     }
 }
@@ -232,7 +234,7 @@ mod tests {
     fn a_service_in_one_word() {
         let key = service("udp,[2001:db8::80]:53").expect("a service");
         assert_eq!((key.protocol, key.address.to_string().as_str()), (Protocol::Udp, "[2001:db8::80]:53"));
-        for text in ["10.99.0.1:80", "tcp,10.99.0.1", "sctp,10.99.0.1:80", "tcp 10.99.0.1:80", ","] {
+        for text in ["10.99.0.1:80", "tcp,10.99.0.1", "dccp,10.99.0.1:80", "tcp 10.99.0.1:80", ","] {
             assert!(service(text).is_err(), "{text:?}");
         }
     }

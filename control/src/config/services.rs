@@ -61,7 +61,7 @@ fn service(raw: &RawService, complaints: &mut Complaints<'_>) -> Option<Service>
         complaints.add(
             &raw.site,
             "the service has no `protocol`",
-            "add protocol = \"tcp\" or protocol = \"udp\"",
+            "add protocol = \"tcp\", \"udp\" or \"sctp\"",
         );
     }
     if !raw.has_address {

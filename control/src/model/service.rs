@@ -15,6 +15,8 @@ pub enum Protocol {
     Tcp,
     /// UDP, IP protocol 17.
     Udp,
+    /// SCTP, IP protocol 132.
+    Sctp,
 }
 
 /// What names a virtual service: protocol, virtual address (VIP) and virtual port.

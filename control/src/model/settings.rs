@@ -12,6 +12,8 @@ pub struct Settings {
     /// Any TCP segment without RST may open a connection, not SYN alone; for directors that stand in for each
     /// other.
     pub sloppy_tcp: bool,
+    /// Any SCTP packet without ABORT may open a connection, not INIT alone.
+    pub sloppy_sctp: bool,
     /// A packet of a connection whose real server was removed ends the connection at once and is treated as new;
     /// otherwise it is dropped.
     pub expire_nodest_conn: bool,
@@ -56,6 +58,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             sloppy_tcp: false,
+            sloppy_sctp: false,
             expire_nodest_conn: false,
             expire_quiescent_template: false,
             conn_reuse_mode: 1,
@@ -145,7 +148,7 @@ enum Slot<'a> {
 
 impl Settings {
     /// Every setting's name, in the order in which they are listed.
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 16] = [
         "am_droprate",
         "amemthresh",
         "conn_reuse_mode",
@@ -160,6 +163,7 @@ impl Settings {
         "run_estimation",
         "schedule_icmp",
         "secure_tcp",
+        "sloppy_sctp",
         "sloppy_tcp",
     ];
 
@@ -179,6 +183,7 @@ impl Settings {
             "run_estimation" => Slot::Flag(&mut self.run_estimation),
             "schedule_icmp" => Slot::Flag(&mut self.schedule_icmp),
             "secure_tcp" => Slot::Level(&mut self.secure_tcp),
+            "sloppy_sctp" => Slot::Flag(&mut self.sloppy_sctp),
             "sloppy_tcp" => Slot::Flag(&mut self.sloppy_tcp),
             _ => return None,
         })

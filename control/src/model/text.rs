@@ -59,7 +59,7 @@ macro_rules! words {
     };
 }
 
-words!(Protocol, "protocol", "tcp or udp", Tcp => "tcp", Udp => "udp");
+words!(Protocol, "protocol", "tcp, udp or sctp", Tcp => "tcp", Udp => "udp", Sctp => "sctp");
 words!(
     ForwardingMethod, "forwarding method", "nat, dr or tunnel",
     Nat => "nat", Dr => "dr", Tunnel => "tunnel"
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(key.to_string(), "tcp 10.0.0.1:80");
         let six: ServiceKey = "udp [2001:db8::53]:53".parse().expect("a well-formed key");
         assert_eq!(six.to_string(), "udp [2001:db8::53]:53");
-        for bad in ["", "tcp", "tcp 10.0.0.1", "sctp 10.0.0.1:80", "tcp 10.0.0.1:80 rr", "tcp:10.0.0.1:80"] {
+        for bad in ["", "tcp", "tcp 10.0.0.1", "dccp 10.0.0.1:80", "tcp 10.0.0.1:80 rr", "tcp:10.0.0.1:80"] {
             assert!(bad.parse::<ServiceKey>().is_err(), "{bad:?} was accepted");
         }
     }

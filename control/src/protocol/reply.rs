@@ -87,7 +87,8 @@ pub struct ServerStatus {
     pub thresholds: Thresholds,
     /// Whether it gets no new ones for having reached the upper threshold.
     pub overloaded: bool,
-    /// Connections in ESTABLISHED, SYN_SENT, SYN_RECV or SYNACK, as ipvsadm's ActiveConn; never a UDP one.
+    /// Connections in ESTABLISHED, SYN_SENT, SYN_RECV or SYNACK, as ipvsadm's ActiveConn; of SCTP in ESTABLISHED; never
+    /// a UDP one.
     pub active: u64,
     /// All its other connections, as ipvsadm's InActConn.
     pub inactive: u64,

@@ -1,4 +1,5 @@
-//! The life of a connection: IPVS's TCP states and timeouts as data (Linux `ip_vs_proto_tcp.c`).
+//! The life of a connection: IPVS's states and timeouts, and its transitions of TCP as data (Linux
+//! `ip_vs_proto_tcp.c`).
 
 use control::model::{Protocol, Timeouts};
 
@@ -9,13 +10,25 @@ use crate::wire::{ipv4, tcp};
 pub const TCP_PROTOCOL: u8 = ipv4::TCP;
 /// IP protocol number of UDP.
 pub const UDP_PROTOCOL: u8 = ipv4::UDP;
+/// IP protocol number of SCTP.
+pub const SCTP_PROTOCOL: u8 = ipv4::SCTP;
 
 /// IP protocol number.
 pub fn protocol_number(protocol: Protocol) -> u8 {
     match protocol {
         Protocol::Tcp => TCP_PROTOCOL,
         Protocol::Udp => UDP_PROTOCOL,
+        Protocol::Sctp => SCTP_PROTOCOL,
     }
+}
+
+/// The protocol of a connection, by its number.
+pub fn protocol_of(number: u8) -> Protocol {
+    Protocol::ALL
+        .iter()
+        .copied()
+        .find(|protocol| protocol_number(*protocol) == number)
+        .unwrap_or(Protocol::Tcp)
 }
 
 /// Where a connection is. The names are IPVS's.
@@ -46,6 +59,32 @@ pub enum State {
     SynAck,
     /// UDP has but this one.
     Udp,
+    /// SCTP: the client sent an INIT.
+    SctpInit1,
+    /// SCTP: the client sent another INIT.
+    SctpInit,
+    /// SCTP: the real server answered the INIT.
+    SctpCookieSent,
+    /// SCTP: the client sent the cookie.
+    SctpCookieReplied,
+    /// SCTP: the real server sent an INIT.
+    SctpCookieWait,
+    /// SCTP: the client answered the real server's INIT.
+    SctpCookie,
+    /// SCTP: the real server sent the cookie.
+    SctpCookieEchoed,
+    /// SCTP: both ends have agreed.
+    SctpEstablished,
+    /// SCTP: the real server's side is done.
+    SctpShutdownSent,
+    /// SCTP: the client's side is done.
+    SctpShutdownReceived,
+    /// SCTP: both are done.
+    SctpShutdownAckSent,
+    /// SCTP: an INIT was refused.
+    SctpRejected,
+    /// SCTP: over.
+    SctpClosed,
 }
 
 impl State {
@@ -63,15 +102,48 @@ impl State {
         State::SynAck,
     ];
 
+    pub(super) const SCTP: [State; 14] = [
+        State::None,
+        State::SctpInit1,
+        State::SctpInit,
+        State::SctpCookieSent,
+        State::SctpCookieReplied,
+        State::SctpCookieWait,
+        State::SctpCookie,
+        State::SctpCookieEchoed,
+        State::SctpEstablished,
+        State::SctpShutdownSent,
+        State::SctpShutdownReceived,
+        State::SctpShutdownAckSent,
+        State::SctpRejected,
+        State::SctpClosed,
+    ];
+
     /// Counted as "active" (`ActiveConn`) rather than "inactive" (`InActConn`).
     #[inline]
     pub fn is_active(self) -> bool {
-        matches!(self, State::Established | State::SynSent | State::SynRecv | State::SynAck)
+        matches!(
+            self,
+            State::Established | State::SynSent | State::SynRecv | State::SynAck | State::SctpEstablished
+        )
     }
 
-    /// The state of this name, in any case.
+    /// A state of this name, in any case: TCP and SCTP share names.
     pub fn by_name(name: &str) -> Option<State> {
-        Self::TCP.into_iter().chain([State::Udp]).find(|state| state.name().eq_ignore_ascii_case(name))
+        let mut all = Self::TCP.into_iter().chain([State::Udp]).chain(Self::SCTP);
+        all.find(|state| state.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Whether both have one name.
+    #[inline]
+    pub fn is_called_as(self, other: State) -> bool {
+        self == other || self.is_established() && other.is_established()
+    }
+
+    /// TCP or SCTP: the connection is there for both ends.
+    #[inline]
+    pub fn is_established(self) -> bool {
+        matches!(self, State::Established | State::SctpEstablished)
     }
 
     /// The name that `ipvsadm -Lnc` shows.
@@ -89,6 +161,19 @@ impl State {
             State::Listen => "LISTEN",
             State::SynAck => "SYNACK",
             State::Udp => "UDP",
+            State::SctpInit1 => "INIT1",
+            State::SctpInit => "INIT",
+            State::SctpCookieSent => "C-SENT",
+            State::SctpCookieReplied => "C-REPLIED",
+            State::SctpCookieWait => "C-WAIT",
+            State::SctpCookie => "COOKIE",
+            State::SctpCookieEchoed => "C-ECHOED",
+            State::SctpEstablished => "ESTABLISHED",
+            State::SctpShutdownSent => "S-SENT",
+            State::SctpShutdownReceived => "S-RECEIVED",
+            State::SctpShutdownAckSent => "S-ACK-SENT",
+            State::SctpRejected => "REJECTED",
+            State::SctpClosed => "CLOSED",
         }
     }
 }
@@ -205,7 +290,7 @@ const TRANSITIONS: [[[[u8; 11]; 4]; 3]; 2] = [
 /// The state after a TCP segment.
 #[inline]
 pub fn next_state(strictness: Strictness, path: Path, event: Event, state: State) -> State {
-    if state == State::Udp {
+    if state as u8 > State::SynAck as u8 {
         return state;
     }
     let tables = &TRANSITIONS[strictness as usize];
@@ -214,7 +299,7 @@ pub fn next_state(strictness: Strictness, path: Path, event: Event, state: State
 
 /// How long a connection lives after a packet that left it in a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimeoutTable([u32; 12]);
+pub struct TimeoutTable([u32; 25]);
 
 impl TimeoutTable {
     /// IPVS's timeouts, with the three that an operator may set.
@@ -233,6 +318,21 @@ impl TimeoutTable {
             120 * second,
             120 * second,
             milliseconds(set.udp),
+            // SCTP, from INIT1 on (`sctp_timeouts` in Linux `ip_vs_proto_sctp.c`): a moment more than the first and
+            // the greatest time that a sender waits before it repeats.
+            4 * second,
+            61 * second,
+            61 * second,
+            61 * second,
+            61 * second,
+            61 * second,
+            61 * second,
+            900 * second,
+            61 * second,
+            61 * second,
+            61 * second,
+            4 * second,
+            61 * second,
         ])
     }
 
@@ -246,6 +346,7 @@ impl TimeoutTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn walk(path: &[(Path, Event)]) -> Vec<&'static str> {
         let mut state = State::None;
@@ -332,5 +433,9 @@ mod tests {
         let seconds: Vec<u32> = State::TCP.iter().map(|s| table.of(*s) / 1000).collect();
         assert_eq!(seconds, [2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120]);
         assert_eq!(table.of(State::Udp), 300_000);
+        let seconds: Vec<u32> = State::SCTP.iter().map(|s| table.of(*s) / 1000).collect();
+        assert_eq!(seconds, [2, 4, 61, 61, 61, 61, 61, 61, 900, 61, 61, 61, 4, 61]);
+        let set = Timeouts { tcp: Duration::from_secs(60), ..Timeouts::default() };
+        assert_eq!(TimeoutTable::new(&set).of(State::SctpEstablished), 900_000, "nobody's to set");
     }
 }

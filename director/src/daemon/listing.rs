@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use control::model::Protocol;
 use control::protocol::{
     ConnectionFilter, ConnectionList, ConnectionStatus, Counters, DEFAULT_PAGE, Latency, LatencySummary,
     LcoreStats, MAX_PAGE, PortStats, RateList, Rates, Refusal, Reply, ServerRates, ServerStatus, ServiceList,
@@ -11,7 +10,7 @@ use control::protocol::{
 
 use super::controller::Controller;
 use super::start::rss_word;
-use crate::connection::{State, TCP_PROTOCOL, protocol_number};
+use crate::connection::{State, protocol_number, protocol_of};
 use crate::lcore::query::{self, ConnectionRow, CounterCopy, Place, Query};
 use crate::scheduler::Load;
 use crate::stats::{LatencyCounters, Reason, ServerTotals};
@@ -175,7 +174,7 @@ fn parse_cursor(cursor: &str) -> Option<(usize, Place)> {
 
 fn connection(c: &ConnectionRow, lcore: usize) -> ConnectionStatus {
     ConnectionStatus {
-        protocol: if c.protocol == TCP_PROTOCOL { Protocol::Tcp } else { Protocol::Udp },
+        protocol: protocol_of(c.protocol),
         client: c.client,
         virtual_address: c.virtual_address,
         server: c.server,

@@ -29,14 +29,14 @@ pub struct ConnectionFilter {
     pub server: Option<SocketAddr>,
     /// The client's address.
     pub client: Option<IpAddr>,
-    /// The state.
+    /// The state, or one of the same name.
     pub state: Option<State>,
 }
 
 impl ConnectionFilter {
     fn matches(&self, c: &ConnectionRow) -> bool {
         self.protocol.is_none_or(|p| p == c.protocol)
-            && self.state.is_none_or(|s| s == c.state)
+            && self.state.is_none_or(|s| s.is_called_as(c.state))
             && self.client.is_none_or(|ip| ip == c.client.ip())
             && self.service.is_none_or(|w| w == c.virtual_address)
             && self.server.is_none_or(|w| w == c.server)

@@ -15,7 +15,7 @@ use crate::wire::{self, Family, Frame, Parsed, Transport, ethernet};
 pub(super) enum Classified {
     /// It goes on as a flow of IPv4.
     Ipv4,
-    /// It is IPv6 or ICMP, for [`Pipeline::classify_other`] to look at.
+    /// It is IPv6, a fragment, SCTP or ICMP, for [`Pipeline::classify_other`] to look at.
     Other,
     /// It was decided about.
     Decided(Verdict),
@@ -25,10 +25,14 @@ pub(super) enum Classified {
 pub(super) enum Other {
     /// It goes on as a flow of IPv6.
     Ipv6,
-    /// It is a fragment of TCP or UDP by IPv4, for [`Pipeline::gather`] to look at.
+    /// It is a fragment of TCP, UDP or SCTP by IPv4, for [`Pipeline::gather`] to look at.
     FragmentOfIpv4,
     /// As [`Other::FragmentOfIpv4`], by IPv6.
     FragmentOfIpv6,
+    /// It goes on as a flow of IPv4 to [`Pipeline::associate`].
+    SctpOfIpv4,
+    /// As [`Other::SctpOfIpv4`], by IPv6.
+    SctpOfIpv6,
     /// It is an ICMP error about a packet that may have been balanced.
     Error(Quote),
     /// It was decided about.
@@ -84,6 +88,10 @@ impl Pipeline {
         if ethernet::ether_type(bytes) != ethernet::IPV6 {
             return match ipv4_flow.frame.transport {
                 Transport::FirstFragment | Transport::LaterFragment => Other::FragmentOfIpv4,
+                Transport::Sctp => {
+                    self.go_on(ipv4_flow, station);
+                    Other::SctpOfIpv4
+                }
                 _ => error_or_elsewhere(bytes, &ipv4_flow.frame),
             };
         }
@@ -96,6 +104,10 @@ impl Pipeline {
                 Other::Ipv6
             }
             Transport::FirstFragment | Transport::LaterFragment => Other::FragmentOfIpv6,
+            Transport::Sctp => {
+                self.go_on(flow, station);
+                Other::SctpOfIpv6
+            }
             _ => error_or_elsewhere(bytes, &flow.frame),
         }
     }
@@ -126,6 +138,7 @@ fn malformed(error: wire::Error) -> Verdict {
         wire::Error::BadIpv6Header => Reason::BadIpv6Header,
         wire::Error::BadTcpHeader => Reason::BadTcpHeader,
         wire::Error::BadUdpHeader => Reason::BadUdpHeader,
+        wire::Error::BadSctpHeader => Reason::BadSctpHeader,
         wire::Error::BadFragment => Reason::BadFragment,
     })
 }

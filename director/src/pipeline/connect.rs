@@ -138,9 +138,9 @@ impl Pipeline {
     /// A connection's state is another one, or its real server has answered the first time.
     #[cold]
     #[inline(never)]
-    fn state_changed<A: Address>(&mut self, snapshot: &Snapshot, id: ConnId, before: State) {
+    pub(super) fn state_changed<A: Address>(&mut self, snapshot: &Snapshot, id: ConnId, before: State) {
         let connection = A::table(&self.tables).get(id);
-        if connection.state == State::Established || connection.has_answered_udp() {
+        if connection.state.is_established() || connection.has_answered_udp() {
             self.templates.assure(connection.template);
         }
         if connection.state.is_active() == before.is_active() {
@@ -178,7 +178,7 @@ impl Pipeline {
     /// A packet whose connection is over: it may open another one.
     #[cold]
     #[inline(never)]
-    fn open_anew<A: Address, P: PacketBuf>(
+    pub(super) fn open_anew<A: Address, P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
@@ -227,6 +227,21 @@ pub(super) fn opens<A: Address>(flow: &Flow<A>) -> bool {
 /// Whether a SYN on a connection means a new one (`is_new_conn_expected` and its caller in Linux `ip_vs_core.c`).
 #[cold]
 fn is_reused<A: Address>(snapshot: &Snapshot, connection: &Connection<A>) -> bool {
+    is_to_be_replaced(snapshot, connection, |mode| match connection.state {
+        State::TimeWait | State::Close => true,
+        State::FinWait => mode & 2 != 0 && connection.is_input_only(),
+        _ => false,
+    })
+}
+
+/// Whether a packet that asks for a connection ends the one that there is, which may be over by `is_over` of
+/// `conn_reuse_mode`.
+#[cold]
+pub(super) fn is_to_be_replaced<A: Address>(
+    snapshot: &Snapshot,
+    connection: &Connection<A>,
+    is_over: impl FnOnce(u8) -> bool,
+) -> bool {
     let mode = snapshot.settings.conn_reuse_mode;
     if mode == 0 {
         return false;
@@ -234,14 +249,7 @@ fn is_reused<A: Address>(snapshot: &Snapshot, connection: &Connection<A>) -> boo
     if snapshot.settings.expire_nodest_conn && is_quiescent(snapshot, connection.server) {
         return true;
     }
-    if connection.template.is_some() {
-        return false;
-    }
-    match connection.state {
-        State::TimeWait | State::Close => true,
-        State::FinWait => mode & 2 != 0 && connection.is_input_only(),
-        _ => false,
-    }
+    !connection.template.is_some() && is_over(mode)
 }
 
 /// Whether a real server is there, but has weight 0. Looks at all of its service's.

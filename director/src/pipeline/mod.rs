@@ -1,9 +1,10 @@
 //! The way of a packet through one lcore, in reading order: `classify`, `owner`, `connect`, `open`, `send`; `gather`
-//! for fragments, `relay` for ICMP errors, `ftp` for its control connections.
+//! for fragments, `associate` for SCTP, `relay` for ICMP errors, `ftp` for its control connections.
 //!
 //! A burst goes through in stages, so that what a later stage reads is fetched while an earlier one
 //! still works on other packets. Pure: bytes, tables and a clock in; one [`Verdict`] for each packet out.
 
+mod associate;
 mod classify;
 mod connect;
 mod defence;
@@ -27,7 +28,7 @@ use self::classify::{Classified, Other};
 use self::defence::Defence;
 use self::flow::Flow;
 use self::ftp::Ftp;
-use crate::connection::{Address, Connection, Tables};
+use crate::connection::{Address, Connection, SCTP_PROTOCOL, Tables};
 use crate::fragment::Packets;
 use crate::id::{LcoreId, PortId};
 use crate::nexthop::{MacAddr, Unresolved};
@@ -127,7 +128,7 @@ impl Pipeline {
     }
 
     /// The packets that `others` names: those of IPv6 go through stages of their own, fragments of IPv4 through those
-    /// of IPv4 as `ipv4_flows`, ICMP errors one by one.
+    /// of IPv4 as `ipv4_flows`, SCTP and ICMP errors one by one.
     #[inline(never)]
     #[allow(clippy::too_many_arguments)] // called in one place
     fn process_others<P: PacketBuf>(
@@ -145,14 +146,20 @@ impl Pipeline {
             match self.classify_other(station, packet.bytes(), (&mut ipv4_flows[at], &mut flows[at])) {
                 Other::Ipv6 => self.tables.ipv6().prefetch_bucket(flows[at].hash),
                 Other::FragmentOfIpv4 => {
-                    if let Err(decided) = self.gather(snapshot, now, arrival, &mut ipv4_flows[at], packet) {
-                        self.decide(&mut verdicts[at], decided);
-                    }
+                    let decided = self.fragment(snapshot, now, arrival, &mut ipv4_flows[at], packet);
+                    decided.into_iter().for_each(|decided| self.decide(&mut verdicts[at], decided));
                 }
                 Other::FragmentOfIpv6 => {
-                    if let Err(decided) = self.gather(snapshot, now, arrival, &mut flows[at], packet) {
-                        self.decide(&mut verdicts[at], decided);
-                    }
+                    let decided = self.fragment(snapshot, now, arrival, &mut flows[at], packet);
+                    decided.into_iter().for_each(|decided| self.decide(&mut verdicts[at], decided));
+                }
+                Other::SctpOfIpv4 => {
+                    let decided = self.associate(snapshot, now, &mut ipv4_flows[at], packet);
+                    self.decide(&mut verdicts[at], decided);
+                }
+                Other::SctpOfIpv6 => {
+                    let decided = self.associate(snapshot, now, &mut flows[at], packet);
+                    self.decide(&mut verdicts[at], decided);
                 }
                 Other::Error(quote) => {
                     let decided = self.relay(snapshot, now, station, packet, &quote);
@@ -162,6 +169,24 @@ impl Pipeline {
             }
         }
         self.decide_all(snapshot, now, &mut flows, packets, verdicts);
+    }
+
+    /// What becomes of a fragment; `None` where it goes on as a flow, with ports.
+    fn fragment<A: Address, P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        arrival: Arrival,
+        flow: &mut Flow<A>,
+        packet: &mut P,
+    ) -> Option<Verdict> {
+        match self.gather(snapshot, now, arrival, flow, packet) {
+            Err(decided) => Some(decided),
+            Ok(()) if flow.frame.protocol == SCTP_PROTOCOL => {
+                Some(self.associate(snapshot, now, flow, packet))
+            }
+            Ok(()) => None,
+        }
     }
 
     /// Looks up the flows that go on, and decides about them.

@@ -9,8 +9,8 @@ use super::flow::Flow;
 use super::ftp::is_control;
 use super::{Action, Pipeline, Verdict, owner};
 use crate::connection::{
-    Address, ConnId, Event, FlowKey, Full, NewConnection, Path, State, UDP_PROTOCOL, next_state,
-    protocol_number,
+    Address, ConnId, Event, FlowKey, Full, NewConnection, Path, SCTP_PROTOCOL, State, UDP_PROTOCOL,
+    next_association_state, next_state, protocol_number,
 };
 use crate::packet::PacketBuf;
 use crate::persistence::{Template, TemplateId, TemplateKey};
@@ -19,7 +19,7 @@ use crate::service::{RealServer, ServerId, Snapshot, VirtualService};
 use crate::stats::Reason;
 use crate::time::{Tick, milliseconds};
 use crate::wire::icmp::IcmpError;
-use crate::wire::{Transport, ethernet, tcp};
+use crate::wire::{Transport, ethernet, sctp};
 
 /// FTP's data port, from which no connection is scheduled (Linux `ip_vs_schedule`).
 const FTP_DATA: u16 = 20;
@@ -88,6 +88,11 @@ impl Pipeline {
         };
         let server_id = choice.server;
         let Some(server) = snapshot.server(server_id) else { return Verdict::drop(Reason::ServerRemoved) };
+        let is_part = flow.frame.transport == Transport::FirstFragment;
+        if is_part && flow.frame.protocol == SCTP_PROTOCOL && server.method == ForwardingMethod::Nat {
+            self.templates.release(choice.template, now);
+            return Verdict::drop(Reason::FragmentOfSctp);
+        }
         let is_all = flow.frame.transport == Transport::Udp;
         if service.model.one_packet && is_all {
             // No connection: the next packet is scheduled anew. The rest of a fragmented one must find its server.
@@ -171,10 +176,8 @@ impl Pipeline {
         packet: &mut P,
     ) -> Verdict {
         let key = flow.key();
-        // Flags are those of TCP alone.
-        let is_reset = flow.frame.tcp_flags & tcp::RST != 0;
         if snapshot.settings.nat_icmp_send
-            && !is_reset
+            && !flow.frame.is_reset()
             && snapshot.lookup.is_nat_server(key.source.into(), key.source_port, key.protocol)
         {
             return self.send_error(snapshot, now, flow, packet, IcmpError::PortUnreachable, None);
@@ -234,6 +237,9 @@ impl Pipeline {
             return State::Udp;
         }
         let path = if method == ForwardingMethod::Nat { Path::Input } else { Path::InputOnly };
+        if flow.frame.protocol == SCTP_PROTOCOL {
+            return next_association_state(path, flow.frame.tcp_flags, State::None);
+        }
         let event = Event::of(flow.frame.tcp_flags);
         event.map_or(State::None, |event| next_state(self.defence.strictness(), path, event, State::None))
     }
@@ -248,8 +254,14 @@ pub(super) fn port_of<A: Address>(snapshot: &Snapshot, server: &RealServer, key:
 
 /// Whether a packet of no connection may open one.
 fn may_open<A: Address>(snapshot: &Snapshot, flow: &Flow<A>) -> bool {
-    let by_flags = flow.frame.protocol == UDP_PROTOCOL
-        || (opens(flow) || snapshot.settings.sloppy_tcp) && flow.frame.tcp_flags & tcp::RST == 0;
+    let by_flags = match flow.frame.protocol {
+        UDP_PROTOCOL => true,
+        // Linux `sctp_conn_schedule` in `ip_vs_proto_sctp.c`.
+        SCTP_PROTOCOL => {
+            (flow.frame.has_chunk(sctp::INIT) || snapshot.settings.sloppy_sctp) && !flow.frame.is_reset()
+        }
+        _ => (opens(flow) || snapshot.settings.sloppy_tcp) && !flow.frame.is_reset(),
+    };
     by_flags && flow.frame.source_port() != FTP_DATA
 }
 

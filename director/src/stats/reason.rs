@@ -83,9 +83,9 @@ reasons! {
     Group Punted "group",
     /// For no virtual service, and of no known connection.
     NoService Punted "no_service",
-    /// TCP for a virtual service, but neither of a known connection nor opening one; the kernel resets it.
+    /// TCP or SCTP for a virtual service, but neither of a known connection nor opening one; the kernel answers it.
     NoConnection Punted "no_connection",
-    /// Neither TCP nor UDP, nor an ICMP error about a packet that was balanced.
+    /// Neither TCP, UDP nor SCTP, nor an ICMP error about a packet that was balanced.
     OtherProtocol Punted "other_protocol",
     /// The real server is the director itself.
     LocalServer Punted "local_server",
@@ -103,6 +103,8 @@ reasons! {
     BadTcpHeader Dropped "bad_tcp_header",
     /// A UDP header that is cut short or impossible.
     BadUdpHeader Dropped "bad_udp_header",
+    /// An SCTP header that is cut short, or a first chunk that is or has an impossible length.
+    BadSctpHeader Dropped "bad_sctp_header",
     /// An ICMP error whose checksum is wrong.
     BadIcmpChecksum Dropped "bad_icmp_checksum",
     /// Addressed to another Ethernet station.
@@ -111,10 +113,12 @@ reasons! {
     Scattered Dropped "scattered",
     /// A part of a real server's answer to FTP's PASV or EPSV, which is to be sent again in one segment.
     FtpSplitAnswer Dropped "ftp_split_answer",
-    /// A fragment that cuts a TCP or UDP header in two, or cannot be a part of any packet.
+    /// A fragment that cuts a TCP, UDP or SCTP header in two, or cannot be a part of any packet.
     BadFragment Dropped "bad_fragment",
     /// A fragment without a connection: its first one was not let through.
     FragmentNoConnection Dropped "fragment_no_connection",
+    /// A fragment of SCTP for a connection by NAT: whoever has but a part of a packet cannot compute its checksum.
+    FragmentOfSctp Dropped "fragment_of_sctp",
     /// A fragment of which all has come before.
     FragmentCopy Dropped "fragment_copy",
     /// A fragment that says something else than another one of its packet, or of a packet with such.

@@ -10,6 +10,7 @@ pub mod ipv4;
 pub mod ipv6;
 mod parse;
 pub mod quote;
+pub mod sctp;
 pub mod tcp;
 pub mod udp;
 
@@ -31,6 +32,8 @@ pub enum Error {
     BadTcpHeader,
     /// A UDP header that is cut short or whose length is impossible.
     BadUdpHeader,
+    /// An SCTP header that is cut short, or whose first chunk is or has an impossible length.
+    BadSctpHeader,
     /// The first fragment of a packet without the whole transport header, or a later one that would overwrite it
     /// (RFC 1858, RFC 7112), or one that cannot be a part of any packet.
     BadFragment,

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::fragment::Piece;
-use super::{Error, Family, ethernet, ipv4, ipv6, tcp, udp};
+use super::{Error, Family, ethernet, ipv4, ipv6, sctp, tcp, udp};
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Frame<A> {
     pub source: A,
     /// Destination address.
     pub destination: A,
-    /// Source and destination port of TCP and UDP, the source in the upper half; else 0. Later fragments have none
+    /// Source and destination port of TCP, UDP and SCTP, the source in the upper half; else 0. Later fragments have none
     /// until [`Frame::set_ports`] lends them those of the first one.
     ports: u32,
     /// Length of the IP packet, header included, as its header says; the frame holds that much.
@@ -35,7 +35,7 @@ pub struct Frame<A> {
     pub protocol: u8,
     /// What it carries.
     pub transport: Transport,
-    /// Flags of TCP (those of `wire::tcp`); else 0.
+    /// Flags of TCP (those of `wire::tcp`); of SCTP the type of the chunk that counts (those of `wire::sctp`); else 0.
     pub tcp_flags: u8,
 }
 
@@ -71,16 +71,28 @@ impl<A: Family> Frame<A> {
         self.ports = u32::from(source_port) << 16 | u32::from(port);
     }
 
-    /// Source port of TCP and UDP; else 0.
+    /// Source port of TCP, UDP and SCTP; else 0.
     #[inline(always)]
     pub fn source_port(&self) -> u16 {
         (self.ports >> 16) as u16
     }
 
-    /// Destination port of TCP and UDP; else 0.
+    /// Destination port of TCP, UDP and SCTP; else 0.
     #[inline(always)]
     pub fn destination_port(&self) -> u16 {
         self.ports as u16
+    }
+
+    /// Whether it is SCTP with a chunk of this type, of those in `wire::sctp`.
+    #[inline]
+    pub fn has_chunk(&self, chunk: u8) -> bool {
+        self.protocol == ipv4::SCTP && self.tcp_flags == chunk && self.transport != Transport::LaterFragment
+    }
+
+    /// Whether it breaks a connection off at once: TCP with RST, SCTP with ABORT.
+    #[inline]
+    pub fn is_reset(&self) -> bool {
+        self.protocol == ipv4::TCP && self.tcp_flags & tcp::RST != 0 || self.has_chunk(sctp::ABORT)
     }
 
     /// Both ports, the source in the upper half.
@@ -114,13 +126,15 @@ pub enum Transport {
     Tcp,
     /// UDP with a whole header.
     Udp,
-    /// The first fragment of a TCP segment or UDP datagram, with a whole header.
+    /// The first fragment of a TCP segment, UDP datagram or SCTP packet, with a whole header.
     FirstFragment,
     /// Another fragment of such.
     LaterFragment,
+    /// SCTP with a whole header and at least the head of a chunk.
+    Sctp,
     /// ICMP or ICMPv6 in one piece.
     Icmp,
-    /// An ICMP error about a packet of TCP or UDP. Addresses, ports and protocol of the frame are those of a packet
+    /// An ICMP error about a packet of TCP, UDP or SCTP. Addresses, ports and protocol of the frame are those of a packet
     /// that goes the error's way; lengths are the error's own.
     IcmpError,
     /// As [`Transport::IcmpError`], about a packet that was in a tunnel. Addresses and ports are those of the packet
@@ -284,6 +298,7 @@ fn parse_fragment<A: Family>(
     let header_len = match protocol {
         ipv4::TCP => tcp::MIN_HEADER_LEN,
         ipv4::UDP => udp::HEADER_LEN,
+        ipv4::SCTP => sctp::MIN_PACKET_LEN,
         _ => {
             into.put(Transport::Other, 0, 0);
             return Ok(());
@@ -299,7 +314,12 @@ fn parse_fragment<A: Family>(
     if piece.offset > 0 {
         into.put(Transport::LaterFragment, 0, 0);
     } else {
-        let flags = if protocol == ipv4::TCP { tcp::flags(payload) } else { 0 };
+        let flags = match protocol {
+            ipv4::TCP => tcp::flags(payload),
+            ipv4::SCTP if sctp::first_chunk_is_sound(payload, false) => sctp::telling_chunk(payload),
+            ipv4::SCTP => return Err(Error::BadSctpHeader),
+            _ => 0,
+        };
         into.put(Transport::FirstFragment, ports(payload), flags);
     }
     Ok(())
@@ -328,9 +348,19 @@ fn parse_transport<A: Family>(protocol: u8, payload: &[u8], into: &mut Frame<A>)
             }
             into.put(Transport::Udp, ports(payload), 0);
         }
+        ipv4::SCTP => return parse_sctp(payload, into),
         protocol if protocol == A::ICMP => into.put(Transport::Icmp, 0, 0),
         _ => into.put(Transport::Other, 0, 0),
     }
+    Ok(())
+}
+
+#[cold]
+fn parse_sctp<A: Family>(payload: &[u8], into: &mut Frame<A>) -> Result<(), Error> {
+    if payload.len() < sctp::MIN_PACKET_LEN || !sctp::first_chunk_is_sound(payload, true) {
+        return Err(Error::BadSctpHeader);
+    }
+    into.put(Transport::Sctp, ports(payload), sctp::telling_chunk(payload));
     Ok(())
 }
 

@@ -20,14 +20,14 @@ pub enum Complaint {
     Unreachable,
 }
 
-/// An ICMP error about a packet of TCP or UDP. All offsets are from the start of the frame.
+/// An ICMP error about a packet of TCP, UDP or SCTP. All offsets are from the start of the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quote {
     /// Source of the quoted packet; of the one inside where that is a tunnel's.
     pub source: (IpAddr, u16),
     /// Its destination.
     pub destination: (IpAddr, u16),
-    /// Its protocol: TCP or UDP.
+    /// Its protocol: TCP, UDP or SCTP.
     pub protocol: u8,
     /// The error is ICMPv6.
     pub is_v6: bool,
@@ -66,7 +66,7 @@ impl Quote {
             ipv6::IPV6 => (Quoted::read(frame, outer.transport, end, true)?, Some(outer)),
             _ => (outer, None),
         };
-        if !matches!(inner.protocol, ipv4::TCP | ipv4::UDP) {
+        if !matches!(inner.protocol, ipv4::TCP | ipv4::UDP | ipv4::SCTP) {
             return None;
         }
         let ports = frame.get(inner.transport..end).filter(|bytes| bytes.len() >= MIN_TRANSPORT)?;

@@ -14,6 +14,7 @@ pub const ACK: u8 = 0x10;
 pub enum Payload {
     Tcp { flags: u8, data: Vec<u8> },
     Udp { data: Vec<u8>, checksum: bool },
+    Sctp { chunks: Vec<u8> },
     Raw { protocol: u8, data: Vec<u8> },
 }
 
@@ -47,6 +48,15 @@ pub fn ones_complement(bytes: &[u8], mut sum: u32) -> u16 {
     sum as u16
 }
 
+/// CRC32c bit by bit (RFC 9260 appendix A).
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for bit in bytes.iter().flat_map(|byte| (0..8).map(move |n| u32::from(byte >> n & 1))) {
+        crc = if (crc ^ bit) & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+    }
+    !crc
+}
+
 impl Frame {
     pub fn tcp(source: (&str, u16), destination: (&str, u16), flags: u8) -> Frame {
         Frame {
@@ -75,6 +85,12 @@ impl Frame {
         }
     }
 
+    /// With one chunk of this type.
+    pub fn sctp(source: (&str, u16), destination: (&str, u16), chunk: u8) -> Frame {
+        let payload = Payload::Sctp { chunks: vec![chunk, 0, 0, 8, 1, 2, 3, 4] };
+        Frame { payload, ..Frame::tcp(source, destination, 0) }
+    }
+
     /// From a real server on the server side.
     pub fn by_server(self) -> Frame {
         Frame { to: crate::world::D1, from: crate::world::server_mac(1), ..self }
@@ -95,6 +111,14 @@ impl Frame {
                 l4.extend([0, 0]);
                 l4.extend(data);
                 (17, l4, checksum.then_some(6))
+            }
+            Payload::Sctp { chunks } => {
+                let mut l4 = ports;
+                l4.extend([0x12, 0x34, 0x56, 0x78, 0, 0, 0, 0]);
+                l4.extend(chunks);
+                let crc = crc32c(&l4).to_le_bytes();
+                l4[8..12].copy_from_slice(&crc);
+                (132, l4, None)
             }
             Payload::Raw { protocol, data } => (*protocol, data.clone(), None),
         };
@@ -236,6 +260,17 @@ fn describe_l4(ip: &[u8], header_len: usize, total: usize, protocol: u8, ends: (
                 port(4),
                 if none { " none" } else { sum(17) }
             );
+        }
+        132 if l4.len() >= 13 => {
+            let summed = [&l4[..8], &[0; 4], &l4[12..]].concat();
+            let ok = if !whole {
+                ""
+            } else if crc32c(&summed).to_le_bytes() == l4[8..12] {
+                " ok"
+            } else {
+                " BAD-SUM"
+            };
+            text += &format!(" SCTP {}>{} chunk {}{ok}", port(0), port(2), l4[12]);
         }
         4 => text += &format!(" IPIP {{{}}}", describe_ip(l4)),
         41 => text += &format!(" IPV6 {{{}}}", describe_ip(l4)),

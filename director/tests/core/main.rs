@@ -16,6 +16,7 @@ mod malformed;
 mod nat;
 mod persistence;
 mod refusal;
+mod sctp;
 mod settings;
 mod snapshots;
 mod table;

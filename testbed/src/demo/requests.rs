@@ -68,7 +68,7 @@ fn for_each_service(work: impl Fn(&Balanced) -> Result<Seen> + Sync) -> Result<V
 fn ask(lab: &Lab, balanced: &Balanced, requests: u32, screen: &Screen) -> Result<Seen> {
     match balanced.protocol {
         Protocol::Tcp => ask_web(lab, balanced, requests, screen),
-        Protocol::Udp => ask_udp(lab, balanced, requests, screen),
+        Protocol::Udp | Protocol::Sctp => ask_udp(lab, balanced, requests, screen),
     }
 }
 

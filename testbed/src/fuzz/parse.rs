@@ -48,9 +48,17 @@ fn lies_within<A: Family>(frame: &[u8], parsed: &Frame<A>) {
         }
         Transport::Udp => assert!((8..=l4.len()).contains(&usize::from(word(4)))),
         Transport::FirstFragment => {
-            let is_tcp = parsed.protocol == 6;
-            assert!(l4.len() >= if is_tcp { 20 } else { 8 });
-            assert_eq!(parsed.tcp_flags, if is_tcp { l4[13] } else { 0 });
+            let (least, flags) = match parsed.protocol {
+                6 => (20, l4[13]),
+                132 => (16, counting_chunk(l4)),
+                _ => (8, 0),
+            };
+            assert!(l4.len() >= least);
+            assert_eq!(parsed.tcp_flags, flags);
+        }
+        Transport::Sctp => {
+            assert!(l4.len() >= 16 && (4..=l4.len() - 12).contains(&usize::from(word(14))));
+            assert_eq!((parsed.protocol, parsed.tcp_flags), (132, counting_chunk(l4)));
         }
         _ => {
             assert_eq!((parsed.source_port(), parsed.destination_port()), (0, 0));
@@ -58,4 +66,12 @@ fn lies_within<A: Family>(frame: &[u8], parsed: &Frame<A>) {
         }
     }
     assert_eq!((parsed.source_port(), parsed.destination_port()), (word(0), word(2)));
+}
+
+/// The first chunk of SCTP, or the ABORT (6) behind a COOKIE ECHO or a COOKIE ACK (10 and 11).
+fn counting_chunk(l4: &[u8]) -> u8 {
+    let len = usize::from(u16::from_be_bytes([l4[14], l4[15]]));
+    let next = 12 + len.div_ceil(4) * 4;
+    let aborts = matches!(l4[12], 10 | 11) && next + 4 <= l4.len() && l4[next] == 6;
+    if aborts { 6 } else { l4[12] }
 }

@@ -236,10 +236,7 @@ impl Service {
 /// The protocol as configuration and command line spell it.
 #[must_use]
 pub fn protocol(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    }
+    protocol.word()
 }
 
 /// The scheduler as configuration and command line spell it.

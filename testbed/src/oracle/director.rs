@@ -8,7 +8,7 @@ use control::model::{ForwardingMethod, Protocol, Scheduler, Service, ServiceKey,
 use super::fragments::{self, Fate, Fragments};
 use super::life::{self, Half};
 use super::network::{self, MTU};
-use super::packet::{ICMP, ICMPV6, Packet, TCP, UDP, quoted};
+use super::packet::{ICMP, ICMPV6, Packet, SCTP, TCP, UDP, quoted};
 use super::persistence::{Name, Template};
 use super::schedule::{self, Memory, Server};
 
@@ -90,6 +90,7 @@ fn number_of(protocol: Protocol) -> u8 {
     match protocol {
         Protocol::Tcp => TCP,
         Protocol::Udp => UDP,
+        Protocol::Sctp => SCTP,
     }
 }
 

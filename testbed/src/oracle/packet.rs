@@ -43,6 +43,8 @@ pub const TCP: u8 = 6;
 /// As above.
 pub const UDP: u8 = 17;
 /// As above.
+pub const SCTP: u8 = 132;
+/// As above.
 pub const ICMP: u8 = 1;
 /// As above.
 pub const ICMPV6: u8 = 58;

@@ -51,6 +51,7 @@ pmtu_disc = false
 run_estimation = false
 schedule_icmp = true
 secure_tcp = 3
+sloppy_sctp = true
 sloppy_tcp = true
 
 [[port]]

@@ -51,7 +51,7 @@ device = "0000:03:00.0"
 mtu = 70000
 
 [[service]]
-protocol = "sctp"
+protocol = "dccp"
 address = "10.0.0.1"
 
 [[service]]
@@ -79,7 +79,7 @@ hash_port = true
         "9:7 timeouts.udp: 0 is out of range",
         "11:1 port[0]: the port has no `mirror`, which every device needs that the kernel does not keep",
         "13:7 port[0].mtu: 70000 is out of range",
-        "16:12 service[0].protocol: \"sctp\" is not known here",
+        "16:12 service[0].protocol: \"dccp\" is not known here",
         "17:11 service[0].address: 10.0.0.1 has no port",
         "23:13 service[1].hash_port: scheduler rr of virtual service tcp 10.0.0.1:80 knows neither the fallback \
          nor the port flag",

@@ -79,6 +79,7 @@ fn every_key_reaches_the_configuration() {
     assert_eq!(config.timeouts, Timeouts { tcp, tcp_fin, udp });
     let settings = Settings {
         sloppy_tcp: true,
+        sloppy_sctp: true,
         expire_nodest_conn: true,
         expire_quiescent_template: true,
         conn_reuse_mode: 3,
@@ -135,7 +136,8 @@ room for 5000 connections of IPv4 and 3000 of IPv6 per lcore, 700 templates, 10 
 timeouts tcp 60 s, tcp_fin 10 s, udp 2678400 s
 settings am_droprate 5, amemthresh 2000, conn_reuse_mode 3, drop_entry 1, drop_packet 2, \
 expire_nodest_conn true, expire_quiescent_template true, lblc_expiration 60, lblcr_expiration 2678400, \
-nat_icmp_send true, pmtu_disc false, run_estimation false, schedule_icmp true, secure_tcp 3, sloppy_tcp true
+nat_icmp_send true, pmtu_disc false, run_estimation false, schedule_icmp true, secure_tcp 3, sloppy_sctp true, \
+sloppy_tcp true
 port 0 net_tap0,iface=dtap0, virtual device of net_tap, mirrored by dir0, mtu 1400, \
 512 receive and 256 transmit descriptors, RSS by source alone if the device can
 port 1 0000:03:00.0, PCI device, without a mirror, mtu 1500, 1024 receive and 1024 transmit descriptors
