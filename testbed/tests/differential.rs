@@ -17,7 +17,7 @@ use director::scheduler::Load as _;
 use director::time::Tick;
 use testbed::bottle::Bottle;
 use testbed::oracle::director::{Connection, Ends};
-use testbed::oracle::packet::{ICMP, ICMPV6, Packet, TCP, UDP};
+use testbed::oracle::packet::{ICMP, ICMPV6, Packet, SCTP, TCP, UDP};
 use testbed::oracle::{Decision, Director, network};
 
 const STEPS: u64 = 90_000;
@@ -118,6 +118,8 @@ fn keys() -> Vec<ServiceKey> {
         key(Protocol::Tcp, 2, false, 80),
         key(Protocol::Tcp, 1, true, 80),
         key(Protocol::Udp, 1, true, 53),
+        key(Protocol::Sctp, 1, false, 3868),
+        key(Protocol::Sctp, 1, true, 3868),
     ]
 }
 
@@ -222,6 +224,7 @@ impl Walk {
             5 => {
                 let settings = Settings {
                     sloppy_tcp: self.dice.one_in(3),
+                    sloppy_sctp: self.dice.one_in(3),
                     expire_nodest_conn: self.dice.one_in(3),
                     expire_quiescent_template: self.dice.one_in(3),
                     conn_reuse_mode: self.dice.below(4) as u8,
@@ -286,11 +289,19 @@ impl Walk {
         if protocol == TCP {
             let flags = self.dice.pick(&[2, 2, 2, 16, 16, 24, 17, 4, 18, 20, 0]);
             packet.payload.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 1, 0, 0, 0, 0, 0]);
+        } else if protocol == SCTP {
+            let chunk = self.dice.pick(&[1, 1, 1, 1, 2, 10, 10, 11, 0, 3, 5, 7, 8, 14, 9, 6, 192]);
+            packet.payload.extend([0x12, 0x34, 0x56, 0x78, 0, 0, 0, 0, chunk, 0]);
+            packet.payload.extend(((4 + room) as u16).to_be_bytes());
         } else {
             packet.payload.extend(((8 + room) as u16).to_be_bytes());
             packet.payload.extend([0, 0]);
         }
         packet.payload.extend((0..room).map(|n| n as u8));
+        if protocol == SCTP && room < 100 && self.dice.one_in(8) {
+            packet.payload.resize(packet.payload.len().next_multiple_of(4), 0);
+            packet.payload.extend([self.dice.pick(&[6, 3, 0]), 0, 0, 4]);
+        }
         packet.sum_up();
         if protocol == UDP && self.dice.one_in(6) {
             packet.set_word(6, 0);
@@ -310,7 +321,11 @@ impl Walk {
     /// A packet of a client: to a service, or near one.
     fn request(&mut self) -> (u8, Packet) {
         let key = self.dice.pick(&keys());
-        let protocol = if key.protocol == Protocol::Tcp { TCP } else { UDP };
+        let protocol = match key.protocol {
+            Protocol::Tcp => TCP,
+            Protocol::Udp => UDP,
+            Protocol::Sctp => SCTP,
+        };
         let port = match key.address.port() {
             0 => self.dice.pick(&[80, 443, 7]),
             port if self.dice.one_in(30) => port + 1,
@@ -374,7 +389,12 @@ impl Walk {
 
     /// Cuts a packet into fragments, which come in any order; some are lost, some come twice, some lie.
     fn cut(&mut self, port: u8, packet: &Packet) {
-        let least = if packet.protocol == TCP && !self.dice.one_in(20) { 24 } else { 8 };
+        let least = match packet.protocol {
+            UDP => 8,
+            _ if self.dice.one_in(20) => 8,
+            SCTP => 16,
+            _ => 24,
+        };
         let mut at: Vec<usize> = (0..1 + self.dice.below(3))
             .map(|_| least + self.dice.below(8) as usize * 8)
             .filter(|at| *at < packet.payload.len())
@@ -420,7 +440,7 @@ impl Walk {
             }
             _ => self.request(),
         };
-        let is_transport = matches!(packet.protocol, TCP | UDP) && packet.piece.is_none();
+        let is_transport = matches!(packet.protocol, TCP | UDP | SCTP) && packet.piece.is_none();
         if is_transport && self.pieces.len() < 20 && self.dice.one_in(8) {
             return self.cut(port, &packet);
         }

@@ -21,10 +21,13 @@ const LCORES: usize = 2;
 const METHODS: [ForwardingMethod; 3] =
     [ForwardingMethod::Nat, ForwardingMethod::Dr, ForwardingMethod::Tunnel];
 
+/// How many services the bottle has.
+const SERVICES: u8 = 6;
+
 /// A service of the bottle: one of each protocol and family, methods by the number of the real server.
 fn service(n: u8) -> Service {
     let v6 = n & 1 != 0;
-    let protocol = if n & 2 != 0 { Protocol::Udp } else { Protocol::Tcp };
+    let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp][usize::from(n / 2 % 3)];
     let address = SocketAddr::new(network::vip(1, v6), 80);
     let server = |n: u8| {
         let method = METHODS[usize::from(n) % 3];
@@ -50,7 +53,7 @@ fn service(n: u8) -> Service {
 /// The bottle that fuzzers begin with.
 pub(super) fn bottle(now: Tick) -> Bottle {
     let mut bottle = Bottle::new(LCORES, 32, now);
-    bottle.services = (0..4).map(service).map(|service| (service.key, Arc::new(service))).collect();
+    bottle.services = (0..SERVICES).map(service).map(|service| (service.key, Arc::new(service))).collect();
     bottle.publish();
     bottle
 }
@@ -147,9 +150,9 @@ fn is_sound(came: &[u8], leaves: &[u8]) {
 }
 
 fn change(bottle: &mut Bottle, input: &mut Input<'_>) {
-    let key = service(input.byte() & 3).key;
+    let key = service(input.byte() % SERVICES).key;
     let Some(before) = bottle.services.get(&key) else {
-        let service = service(input.byte() & 3);
+        let service = service(input.byte() % SERVICES);
         bottle.services.insert(service.key, Arc::new(service));
         return bottle.publish();
     };
@@ -168,6 +171,7 @@ fn change(bottle: &mut Bottle, input: &mut Input<'_>) {
             let bits = input.byte();
             bottle.settings = Settings {
                 sloppy_tcp: bits & 1 != 0,
+                sloppy_sctp: bits & 1 != 0,
                 expire_nodest_conn: bits & 2 != 0,
                 conn_reuse_mode: bits >> 2 & 3,
                 nat_icmp_send: bits & 16 != 0,
@@ -176,7 +180,7 @@ fn change(bottle: &mut Bottle, input: &mut Input<'_>) {
                 ..Settings::default()
             };
         }
-        _ => changed = service(input.byte() & 3),
+        _ => changed = service(input.byte() % SERVICES),
     }
     if bottle.services.contains_key(&key) {
         bottle.services.insert(changed.key, Arc::new(changed));

@@ -164,6 +164,12 @@ impl Service {
         Service { protocol: Protocol::Udp, ..Service::tcp(vip, port, scheduler) }
     }
 
+    /// An SCTP service without real servers.
+    #[must_use]
+    pub fn sctp(vip: impl Into<IpAddr>, port: u16, scheduler: Scheduler) -> Self {
+        Service { protocol: Protocol::Sctp, ..Service::tcp(vip, port, scheduler) }
+    }
+
     /// The same with a fallback for clients whose real server is unavailable.
     #[must_use]
     pub fn with_fallback(mut self) -> Self {

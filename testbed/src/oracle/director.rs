@@ -243,8 +243,9 @@ impl Director {
             return vec![Decision::Drop];
         }
         match packet.protocol {
-            TCP | UDP if packet.piece.is_some() => self.gather(port, packet, now),
-            TCP | UDP => {
+            SCTP if !is_later(&packet) && !has_chunk(&packet) => vec![Decision::Drop],
+            TCP | UDP | SCTP if packet.piece.is_some() => self.gather(port, packet, now),
+            TCP | UDP | SCTP => {
                 let ports = (packet.word(0), packet.word(2));
                 decided(self.decide(packet, ports, now))
             }
@@ -282,17 +283,28 @@ impl Director {
         }
     }
 
-    /// Decides about a TCP or UDP packet with these ports, or a fragment of one.
+    /// Decides about a TCP, UDP or SCTP packet with these ports, or a fragment of one.
     fn decide(&mut self, mut packet: Packet, ports: (u16, u16), now: u64) -> Result {
         let source = SocketAddr::new(packet.source, ports.0);
         let destination = SocketAddr::new(packet.destination, ports.1);
-        let flags = if packet.protocol == TCP && !is_later(&packet) { packet.payload[13] } else { 0 };
+        let flags = match packet.protocol {
+            TCP if !is_later(&packet) => packet.payload[13],
+            SCTP if !is_later(&packet) => counting_chunk(&packet),
+            _ => 0,
+        };
         if let Some(at) = self.find(packet.protocol, source, destination, now) {
             let is_reply = self.connections[at].vip != destination;
+            let goes_on = is_reply || self.goes_on(at, flags, now)?;
+            // Nobody has the whole of it for its checksum.
+            let method = self.connections[at].method;
+            if goes_on && packet.protocol == SCTP && packet.piece.is_some() && method == ForwardingMethod::Nat
+            {
+                return Ok(Decision::Drop);
+            }
             if is_reply {
                 return self.reply(packet, at, flags, now);
             }
-            if self.goes_on(at, flags, now)? {
+            if goes_on {
                 return self.request(packet, at, flags, now);
             }
             self.remove(at, now);
@@ -315,14 +327,15 @@ impl Director {
     /// Whether a packet of the client goes on with its connection; else that is over.
     fn goes_on(&self, at: usize, flags: u8, _now: u64) -> std::result::Result<bool, Decision> {
         let c = &self.connections[at];
-        let (syn, mode) = (c.protocol == TCP && flags & 2 != 0, self.settings.conn_reuse_mode);
+        let syn = c.protocol == TCP && flags & 2 != 0 || c.protocol == SCTP && flags == INIT;
+        let mode = self.settings.conn_reuse_mode;
         let server = self.server(c.of);
         if syn && mode != 0 {
             if self.settings.expire_nodest_conn && server.is_some_and(|s| s.weight == 0) {
                 return Ok(false);
             }
             let half_closed = mode & 2 != 0 && c.state == "FW" && half(c) == Half::InputOnly;
-            if c.template.is_none() && (matches!(c.state, "TW" | "CL") || half_closed) {
+            if c.template.is_none() && (matches!(c.state, "TW" | "CL" | "sCL") || half_closed) {
                 return Ok(false);
             }
         }
@@ -339,6 +352,8 @@ impl Director {
         let c = &mut self.connections[at];
         if c.protocol == TCP {
             c.state = life::next(c.state, half, flags);
+        } else if c.protocol == SCTP {
+            c.state = life::next_association(c.state, half, flags);
         }
         c.last = now;
         c.timeout = life::timeout(c.state, &self.timeouts);
@@ -425,7 +440,11 @@ impl Director {
                 number_of(key.protocol) == packet.protocol
                     && list.iter().filter(nat).any(|s| [0, client.port()].contains(&s.address.port()))
             });
-            let is_reset = packet.protocol == TCP && flags & 4 != 0;
+            let is_reset = match packet.protocol {
+                TCP => flags & 4 != 0,
+                SCTP => flags == ABORT,
+                _ => false,
+            };
             if self.settings.nat_icmp_send && known && !is_reset {
                 return Ok(error(packet, Trouble::NoPort, None));
             }
@@ -434,8 +453,11 @@ impl Director {
         if is_later(packet) {
             return Ok(Decision::Drop);
         }
-        let by_flags =
-            packet.protocol == UDP || (flags & 2 != 0 || self.settings.sloppy_tcp) && flags & 4 == 0;
+        let by_flags = match packet.protocol {
+            UDP => true,
+            SCTP => flags == INIT || self.settings.sloppy_sctp && flags != ABORT,
+            _ => (flags & 2 != 0 || self.settings.sloppy_tcp) && flags & 4 == 0,
+        };
         if !by_flags || client.port() == 20 {
             return Ok(Decision::Punt);
         }
@@ -451,13 +473,22 @@ impl Director {
         if let Some(template) = template {
             self.templates[template].join(self.created, now);
         }
-        if service.one_packet && packet.protocol == UDP && packet.piece.is_none() {
+        let is_part = packet.piece.is_some();
+        let is_lost = packet.protocol == SCTP && is_part && server.method == ForwardingMethod::Nat;
+        if is_lost || service.one_packet && packet.protocol == UDP && !is_part {
             if let Some(template) = template {
                 self.templates[template].leave(self.created, now);
             }
+            if is_lost {
+                return Ok(Decision::Drop);
+            }
         } else {
             let half = if server.method == ForwardingMethod::Nat { Half::Input } else { Half::InputOnly };
-            let state = if packet.protocol == UDP { "UD" } else { life::next("NO", half, flags) };
+            let state = match packet.protocol {
+                UDP => "UD",
+                SCTP => life::next_association("sNO", half, flags),
+                _ => life::next("NO", half, flags),
+            };
             let replied = server.method == ForwardingMethod::Nat;
             if replied {
                 // Replies of two connections that look alike to the real server go to the newer one.
@@ -549,7 +580,9 @@ impl Director {
             return Ok(Decision::Punt);
         };
         let ports = 8 + len;
-        if !matches!(protocol, TCP | UDP) || packet.payload.len() < ports + 8 || packet.destination != source
+        if !matches!(protocol, TCP | UDP | SCTP)
+            || packet.payload.len() < ports + 8
+            || packet.destination != source
         {
             return Ok(Decision::Punt);
         }
@@ -584,6 +617,28 @@ impl Director {
             Ok(Decision::Send { port: 0, .. }) => Ok(Decision::Drop),
             other => other,
         }
+    }
+}
+
+/// SCTP's chunk that asks for an association.
+const INIT: u8 = 1;
+/// SCTP's chunk that breaks one off.
+const ABORT: u8 = 6;
+
+/// Whether there is room for SCTP's first chunk, as long as it says; of a fragment, as long as any is.
+fn has_chunk(packet: &Packet) -> bool {
+    packet.payload.len() >= 16 && {
+        let len = usize::from(packet.word(14));
+        len >= 4 && (packet.piece.is_some() || len <= packet.payload.len() - 12)
+    }
+}
+
+/// The first chunk, or the ABORT behind COOKIE ECHO or COOKIE ACK.
+fn counting_chunk(packet: &Packet) -> u8 {
+    let next = 12 + usize::from(packet.word(14)).next_multiple_of(4);
+    match packet.payload[12] {
+        10 | 11 if packet.payload.len() >= next + 4 && packet.payload[next] == ABORT => ABORT,
+        first => first,
     }
 }
 
@@ -669,7 +724,7 @@ fn to_server(
     }
     match method {
         ForwardingMethod::Dr => {}
-        ForwardingMethod::Nat if matches!(packet.protocol, TCP | UDP) => {
+        ForwardingMethod::Nat if matches!(packet.protocol, TCP | UDP | SCTP) => {
             packet.readdress(false, target);
         }
         ForwardingMethod::Nat => {}

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::packet::{Packet, TCP};
+use super::packet::{Packet, SCTP, TCP};
 
 /// How long a packet's pieces may take to come, in milliseconds.
 const PATIENCE: u64 = 5000;
@@ -39,7 +39,12 @@ pub struct Fragments(HashMap<(IpAddr, IpAddr, u8, u32), Known>);
 #[must_use]
 pub fn is_bad(packet: &Packet) -> bool {
     let Some(piece) = packet.piece else { return false };
-    let (len, header) = (packet.payload.len(), if packet.protocol == TCP { 20 } else { 8 });
+    let header = match packet.protocol {
+        TCP => 20,
+        SCTP => 16,
+        _ => 8,
+    };
+    let len = packet.payload.len();
     let cut = if piece.offset == 0 { len < header } else { piece.offset < header };
     cut || len == 0 || piece.more && !len.is_multiple_of(8) || piece.offset + len > 65535
 }

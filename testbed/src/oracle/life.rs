@@ -1,4 +1,4 @@
-//! TCP's states as IPVS tells them (Linux `ip_vs_proto_tcp.c`), as text.
+//! TCP's and SCTP's states as IPVS tells them (Linux `ip_vs_proto_tcp.c`, `ip_vs_proto_sctp.c`), as text.
 
 use control::model::Timeouts;
 
@@ -48,6 +48,50 @@ pub fn next(state: &'static str, half: Half, flags: u8) -> &'static str {
     column.and_then(|column| table[row].split(' ').nth(column)).unwrap_or(state)
 }
 
+/// Of SCTP, by half and chunk: what differs from staying in the state, as `from>to`. `*` is every other state.
+const ASSOCIATION: [(Half, u8, &str); 30] = [
+    (Half::Input, 0, "sNO>sES"),
+    (Half::Input, 1, "sNO>sI1 sI1>sIN sRJ>sIN sCL>sIN"),
+    (Half::Input, 2, "sNO>sCW sI1>sCW sIN>sCW sCW>sCO"),
+    (Half::Input, 10, "sNO>sCR sI1>sIN sCS>sCR"),
+    (Half::Input, 11, "sNO>sES sCE>sES"),
+    (Half::Input, 7, "sNO>sSR sES>sSR"),
+    (Half::Input, 8, "sNO>sCL sI1>sIN sSS>sCL sSA>sCL"),
+    (Half::Input, 14, "sNO>sCL sI1>sCL sIN>sCL sSA>sCL"),
+    (Half::Input, 9, "sNO>sCL sCE>sCL"),
+    (Half::Input, 6, "sCW>sRJ *>sCL"),
+    (Half::Output, 0, "sNO>sES"),
+    (Half::Output, 1, "sES>sES *>sCW"),
+    (Half::Output, 2, "sNO>sCS sI1>sCS sIN>sCS"),
+    (Half::Output, 10, "sES>sES sSS>sSS sSR>sSR sSA>sSA sRJ>sRJ sCL>sCL *>sCE"),
+    (Half::Output, 11, "sSS>sSS sSR>sSR sSA>sSA sRJ>sRJ sCL>sCL *>sES"),
+    (Half::Output, 7, "sSR>sSR sSA>sSA sRJ>sRJ sCL>sCL *>sSS"),
+    (Half::Output, 8, "sNO>sSA sI1>sSA sIN>sSA sCS>sSA sCR>sSA sSS>sSA sSR>sSA"),
+    (Half::Output, 14, "sNO>sCL"),
+    (Half::Output, 9, "sNO>sCL sI1>sCL sIN>sCL sCS>sCL sCR>sCL"),
+    (Half::Output, 6, "sI1>sRJ *>sCL"),
+    (Half::InputOnly, 0, "sNO>sES sCW>sES"),
+    (Half::InputOnly, 1, "sNO>sI1 sI1>sIN sCS>sIN sCR>sIN sCW>sIN sRJ>sIN sCL>sIN"),
+    (Half::InputOnly, 2, "sNO>sCE sI1>sCE sIN>sCE sCS>sCE sCR>sCE sCW>sCE"),
+    (Half::InputOnly, 10, "sNO>sES sI1>sES sIN>sES sCS>sES sCR>sES sCW>sES"),
+    (Half::InputOnly, 11, "sNO>sES sCS>sES sCR>sES sCO>sES sCE>sES"),
+    (Half::InputOnly, 7, "sNO>sSR sES>sSR"),
+    (Half::InputOnly, 8, "sNO>sCL sI1>sIN sES>sCL sSS>sCL sSA>sCL"),
+    (Half::InputOnly, 14, "sNO>sCL sI1>sCL sIN>sCL sCS>sCL sCR>sCL sSR>sCL sSA>sCL"),
+    (Half::InputOnly, 9, "sNO>sCL"),
+    (Half::InputOnly, 6, "sCW>sRJ *>sCL"),
+];
+
+/// The state of an association after a packet of which this chunk counts. States begin with an s; `sNO` is the first.
+#[must_use]
+pub fn next_association(state: &'static str, half: Half, chunk: u8) -> &'static str {
+    let row = |chunk: u8| ASSOCIATION.iter().find(|(h, c, _)| (*h, *c) == (half, chunk));
+    let Some((.., steps)) = row(chunk).or_else(|| row(0)) else { return state };
+    let to =
+        |from: &str| steps.split(' ').filter_map(|step| step.split_once('>')).find(|step| step.0 == from);
+    to(state).or_else(|| to("*")).map_or(state, |step| step.1)
+}
+
 /// How long a connection in a state lives, in milliseconds.
 #[must_use]
 pub fn timeout(state: &str, set: &Timeouts) -> u64 {
@@ -60,6 +104,10 @@ pub fn timeout(state: &str, set: &Timeouts) -> u64 {
         "SR" | "CW" => 60,
         "CL" => 10,
         "LA" => 30,
+        "sNO" => 2,
+        "sI1" | "sRJ" => 4,
+        "sES" => 900,
+        association if association.starts_with('s') => 61,
         other => unreachable!("no state {other}"),
     };
     seconds * 1000
@@ -68,5 +116,5 @@ pub fn timeout(state: &str, set: &Timeouts) -> u64 {
 /// Counted as active.
 #[must_use]
 pub fn is_active(state: &str) -> bool {
-    matches!(state, "ES" | "SS" | "SR" | "SA")
+    matches!(state, "ES" | "SS" | "SR" | "SA" | "sES")
 }

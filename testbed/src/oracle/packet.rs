@@ -68,6 +68,19 @@ pub fn ones_complement(bytes: &[u8]) -> u16 {
     sum as u16
 }
 
+/// CRC32c by the book (RFC 9260 appendix A): one bit after the other.
+#[must_use]
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+        }
+    }
+    !crc
+}
+
 impl Packet {
     /// Takes a frame apart. `None` where it is no IP packet without options or extension headers.
     #[must_use]
@@ -204,6 +217,11 @@ impl Packet {
 
     /// Computes the checksum of what the packet carries, from all of it.
     pub fn sum_up(&mut self) {
+        if self.protocol == SCTP {
+            self.payload[8..12].fill(0);
+            let crc = crc32c(&self.payload).to_le_bytes();
+            return self.payload[8..12].copy_from_slice(&crc);
+        }
         let at = match self.protocol {
             TCP => 16,
             UDP => 6,
