@@ -8,7 +8,7 @@ use capsule::Mbuf;
 use capsule::packets::ip::v4::Ipv4;
 use capsule::packets::{Ethernet, Packet};
 use director::forward::nat;
-use director::wire::{Ipv4Frame, Parsed, Side, Transport, ethernet, ipv4, parse};
+use director::wire::{Error, Ipv4Frame, Parsed, Side, Transport, ethernet, ipv4, parse};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -20,6 +20,9 @@ use second_opinion::workbench::Workbench;
 
 /// Ethernet, IPv4 and TCP headers: what a parser looks at.
 const HEADERS: usize = 54;
+
+/// Protocol number of SCTP, which capsule does not know.
+const SCTP: u8 = 132;
 
 /// Where the UDP checksum is in a frame.
 const UDP_CHECKSUM: usize = 40;
@@ -95,14 +98,14 @@ fn every_frame_of_capsules_is_read_as_capsule_meant_it() {
 /// Bytes of the headers to overwrite, more often such that decide what the rest is taken for.
 fn damage() -> impl Strategy<Value = Vec<(usize, u8)>> {
     let deciding = prop_oneof![
-        Just((12, 0x81)),                          // EtherType: a tag
-        (Just(14), 0x30..=0x5fu8),                 // version and header length
-        (16..18usize, any::<u8>()),                // total length
-        (Just(17), 20..80u8),                      // the same, near the truth for small packets
-        (20..22usize, any::<u8>()),                // fragment
-        (Just(23), prop_oneof![Just(1), 4..20u8]), // protocol
-        (Just(46), any::<u8>()),                   // TCP data offset
-        (38..40usize, any::<u8>()),                // UDP length
+        Just((12, 0x81)),                                      // EtherType: a tag
+        (Just(14), 0x30..=0x5fu8),                             // version and header length
+        (16..18usize, any::<u8>()),                            // total length
+        (Just(17), 20..80u8),                                  // the same, near the truth for small packets
+        (20..22usize, any::<u8>()),                            // fragment
+        (Just(23), prop_oneof![Just(1), Just(SCTP), 4..20u8]), // protocol
+        (Just(46), any::<u8>()),                               // TCP data offset
+        (38..40usize, any::<u8>()),                            // UDP length
     ];
     vec(prop_oneof![deciding, (0..HEADERS, any::<u8>())], 1..4)
 }
@@ -137,14 +140,13 @@ fn damaged_frames_are_read_alike() {
             }
             Err(NoOpinion::Fragment) => {
                 // Fragments of what no director balances are the kernel's, like all of it.
-                let balanced = matches!(bytes[14 + 9], 6 | 17);
+                let balanced = matches!(bytes[14 + 9], 6 | 17 | SCTP);
                 // Some of them cut a header in two, or are of no length that a fragment has.
                 if !balanced {
                     prop_assert_eq!(director_reads(&bytes)?.transport, Transport::Other);
-                } else if director != Err(director::wire::Error::BadFragment) {
+                } else if !matches!(director, Err(Error::BadFragment | Error::BadSctpHeader)) {
                     let is_first = bytes[14 + 6] & 0x1f == 0 && bytes[14 + 7] == 0;
-                    let expected =
-                        if is_first { Transport::FirstFragment } else { Transport::LaterFragment };
+                    let expected = if is_first { Transport::FirstFragment } else { Transport::LaterFragment };
                     prop_assert_eq!(director_reads(&bytes)?.transport, expected);
                 }
                 "fragment"
@@ -156,6 +158,13 @@ fn damaged_frames_are_read_alike() {
             Err(NoOpinion::OtherProtocol) if bytes[14] >> 4 != 4 => {
                 refused(director)?;
                 "version"
+            }
+            // capsule knows nothing of SCTP.
+            Err(NoOpinion::OtherProtocol) if bytes[14 + 9] == SCTP => {
+                if director != Err(Error::BadSctpHeader) {
+                    prop_assert_eq!(director_reads(&bytes)?.transport, Transport::Sctp);
+                }
+                "protocol"
             }
             Err(NoOpinion::OtherProtocol) => {
                 let expected = if bytes[14 + 9] == 1 { Transport::Icmp } else { Transport::Other };
