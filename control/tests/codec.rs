@@ -183,9 +183,9 @@ prop_compose! {
         second in uniform7(any::<u64>()),
     ) -> LcoreStats {
         let [received, taken_over, forwarded, handed_over, punted, dropped, held] = first;
-        let [from_kernel, from_kernel_lost, connections, capacity, loops, busy_loops, _] = second;
+        let [from_kernel, from_kernel_lost, connections, capacity, loops, busy_loops, pieces] = second;
         LcoreStats {
-            lcore, cpu, received, taken_over, forwarded, handed_over, punted, dropped, held, from_kernel,
+            lcore, cpu, received, taken_over, forwarded, handed_over, punted, dropped, held, pieces, from_kernel,
             from_kernel_lost, connections, capacity, loops, busy_loops, conserved, reasons,
         }
     }

@@ -16,6 +16,13 @@ pub trait PacketBuf {
     /// Cuts the frame to its first `len` bytes. A `len` not below its length changes nothing.
     fn truncate(&mut self, len: usize);
 
+    /// Another packet of exactly `len` bytes of any content, from where this one came from; `None` where that has none
+    /// left, or none so long.
+    #[must_use]
+    fn sibling(&self, len: usize) -> Option<Self>
+    where
+        Self: Sized;
+
     /// What [`PacketBuf::set_note`] wrote last; anything before.
     fn note(&self) -> u32;
 
@@ -88,6 +95,10 @@ impl PacketBuf for BytesPacket {
             self.start -= n;
         }
         room
+    }
+
+    fn sibling(&self, len: usize) -> Option<BytesPacket> {
+        Some(BytesPacket::new(&vec![0; len]))
     }
 
     fn note(&self) -> u32 {

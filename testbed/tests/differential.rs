@@ -76,7 +76,8 @@ fn of<A: director::connection::Address>(table: &ConnectionTable<A>) -> Vec<Ends>
 /// What a verdict comes to.
 fn decision(verdict: Verdict, frame: Vec<u8>, own: bool) -> Decision {
     match verdict.action {
-        Action::Forward(port) => Decision::Send { port: port.0, frame, own },
+        // In pieces that `forward::pieces` is tested for by itself.
+        Action::Forward(port) | Action::Cut(port) => Decision::Send { port: port.0, frame, own },
         Action::Punt => Decision::Punt,
         Action::Drop => Decision::Drop,
         Action::Hold(_) | Action::HandOver(_) | Action::Gather(_) => {

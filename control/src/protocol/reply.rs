@@ -182,6 +182,8 @@ pub struct LcoreStats {
     pub dropped: u64,
     /// In the lcore's hands at the moment of the count.
     pub held: u64,
+    /// Fragments sent in the place of packets too long for their link, beyond the packets themselves.
+    pub pieces: u64,
     /// Sent out of a port on behalf of the kernel.
     pub from_kernel: u64,
     /// Of the kernel's, lost because a port did not take them.
@@ -194,7 +196,7 @@ pub struct LcoreStats {
     pub loops: u64,
     /// Rounds that found a packet.
     pub busy_loops: u64,
-    /// Whether `received + taken_over` equals `forwarded + handed_over + punted + dropped + held`.
+    /// Whether `received + taken_over + pieces` equals `forwarded + handed_over + punted + dropped + held`.
     pub conserved: bool,
     /// Packets by the reason for what became of them, e.g. `request_nat`, `tx_full`; docs/reasons.md has
     /// them all.

@@ -250,6 +250,7 @@ fn lcore_stats(n: usize, copy: &CounterCopy, controller: &Controller) -> LcoreSt
         punted: copy.punted,
         dropped: copy.dropped,
         held: copy.held,
+        pieces: copy.pieces,
         from_kernel: copy.from_kernel,
         from_kernel_lost: copy.from_kernel_lost,
         connections: copy.connections,

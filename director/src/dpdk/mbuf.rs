@@ -188,6 +188,20 @@ impl PacketBuf for Mbuf {
         self.set(dpdk_sys::DPDK_SYS_MBUF_PKT_LEN, u32::from(len));
     }
 
+    fn sibling(&self, len: usize) -> Option<Mbuf> {
+        let len = u16::try_from(len).ok()?;
+        let pool: *mut dpdk_sys::rte_mempool = self.get(dpdk_sys::DPDK_SYS_MBUF_POOL);
+        // SAFETY: the pool lives as long as a packet of it is out.
+        let mbuf = NonNull::new(unsafe { dpdk_sys::dpdk_sys_pktmbuf_alloc(pool) })?;
+        // SAFETY: fresh from the pool, and ours.
+        let mut mbuf = unsafe { Mbuf::from_raw(mbuf) };
+        if mbuf.tailroom() < usize::from(len) {
+            return None;
+        }
+        mbuf.set_len(len);
+        Some(mbuf)
+    }
+
     // What a NIC hashed, nobody here asks for.
     #[inline]
     fn note(&self) -> u32 {

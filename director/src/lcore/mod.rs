@@ -2,6 +2,7 @@
 //! everything else, each bounded. Generic over its ports, so that it is tested without DPDK.
 
 pub mod clock;
+mod cut;
 mod gather;
 mod hold;
 pub mod query;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clock::Nanos;
+use cut::Cutter;
 use gather::GatherQueue;
 use hold::{HoldQueue, Released};
 use query::{Answerer, QueryBox};
@@ -85,6 +87,7 @@ pub struct Lcore<Q: QueuePair> {
     taken_over: Vec<rtrb::Consumer<Handed<Q::Packet>>>,
     hold: HoldQueue<Q::Packet>,
     gather: GatherQueue<Q::Packet>,
+    cutter: Cutter,
     /// Neighbours whose Ethernet address is wanted.
     wanted: rtrb::Producer<Neighbour>,
     answers: Answerer,
@@ -155,6 +158,7 @@ impl<Q: QueuePair> Lcore<Q> {
         let counters = parts.pipeline.counters().clone();
         Lcore {
             counters,
+            cutter: Cutter::new(parts.pipeline.lcore()),
             pipeline: parts.pipeline,
             snapshots: parts.snapshots,
             leaving: parts.ports.iter().map(|_| Vec::with_capacity(MAX_BURST)).collect(),
@@ -304,6 +308,12 @@ impl<Q: QueuePair> Lcore<Q> {
                         }
                     }
                 }
+                Action::Cut(out) => {
+                    let (mtu, out) = (packet.note() as u16, usize::from(out.0));
+                    let (queues, leaving) = (&mut self.ports[out].queues, &mut self.leaving[out]);
+                    self.cutter.send(&self.counters, queues, leaving, &packet, mtu);
+                    self.spent.push(packet);
+                }
                 Action::Hold(wait) => self.hold(packet, self.pipeline.awaited(wait), now),
                 Action::Gather(slot) => {
                     self.counters.held.add(1);
@@ -375,6 +385,7 @@ impl<Q: QueuePair> Lcore<Q> {
 
     fn release_held(&mut self, news: bool, now: Tick) {
         let (counters, ports, leaving) = (&self.counters, &mut self.ports, &mut self.leaving);
+        let cutter = &mut self.cutter;
         self.hold.release(&self.snapshots.current().hops, news, now, |released| {
             counters.held.sub(1);
             match released {
@@ -382,6 +393,10 @@ impl<Q: QueuePair> Lcore<Q> {
                 Released::Ready(mut packet, egress) => {
                     let out = usize::from(egress.port.0);
                     ethernet::write_addresses(packet.bytes_mut(), &egress.addresses);
+                    if packet.bytes().len() > ethernet::HEADER_LEN + usize::from(egress.mtu) {
+                        cutter.send(counters, &mut ports[out].queues, &mut leaving[out], &packet, egress.mtu);
+                        return;
+                    }
                     leaving[out].push(packet);
                     if leaving[out].len() == MAX_BURST {
                         transmit(counters, &mut ports[out].queues, &mut leaving[out]);

@@ -86,7 +86,7 @@ impl Pipeline {
             fragments: Packets::new(Tick(0)),
             ftp: Ftp::default(),
             awaited: Vec::with_capacity(MAX_BURST),
-            next_id: 1,
+            next_id: lcore.0.into(),
         }
     }
 
@@ -243,6 +243,11 @@ impl Pipeline {
             note_end(counters, templates, connection, now);
             snapshot.load_changed(connection.server, fleet, lcore);
         });
+    }
+
+    /// Whose it is.
+    pub fn lcore(&self) -> LcoreId {
+        self.lcore
     }
 
     /// The connections of this lcore.

@@ -16,6 +16,20 @@ use crate::time::Tick;
 use crate::wire::icmp::{self, IcmpError};
 use crate::wire::{Family, Side, Transport, ethernet, ipv6};
 
+/// Why a packet is not just rewritten and sent.
+enum Obstacle {
+    /// It was decided about.
+    Decided(Verdict),
+    /// It is too long for its way, and may be cut. Its TTL is lowered already.
+    TooLong,
+}
+
+impl From<Verdict> for Obstacle {
+    fn from(verdict: Verdict) -> Obstacle {
+        Obstacle::Decided(verdict)
+    }
+}
+
 impl Pipeline {
     /// Sends a client's packet to its real server. `port` is that of the connection there, which NAT alone asks for.
     #[inline(always)]
@@ -27,16 +41,20 @@ impl Pipeline {
         flow: &Flow<A>,
         packet: &mut P,
         server: &RealServer,
-        port: impl FnOnce(&Tables) -> u16,
+        port: impl Fn(&Tables) -> u16,
         method: ForwardingMethod,
     ) -> Verdict {
         let Hop::Ready(egress) = &server.hop else {
             let port = port(&self.tables);
             return self.send_request_unresolved(snapshot, now, flow, packet, server, port, method);
         };
-        match self.rewrite_request(snapshot, now, flow, packet, server, port, method, egress.mtu) {
+        match self.rewrite_request(snapshot, now, flow, packet, server, &port, method, egress.mtu) {
             Ok((reason, ether_type)) => leave(packet, egress, ether_type, reason),
-            Err(verdict) => verdict,
+            Err(Obstacle::Decided(verdict)) => verdict,
+            Err(Obstacle::TooLong) => {
+                let port = port(&self.tables);
+                self.send_request_in_pieces(snapshot, flow, packet, server, port, method)
+            }
         }
     }
 
@@ -60,9 +78,30 @@ impl Pipeline {
                 let mtu = server.hop.mtu();
                 match self.rewrite_request(snapshot, now, flow, packet, server, |_| port, method, mtu) {
                     Ok((reason, ether_type)) => self.leave_by(packet, &server.hop, ether_type, reason),
-                    Err(verdict) => verdict,
+                    Err(Obstacle::Decided(verdict)) => verdict,
+                    Err(Obstacle::TooLong) => {
+                        self.send_request_in_pieces(snapshot, flow, packet, server, port, method)
+                    }
                 }
             }
+        }
+    }
+
+    /// As [`Pipeline::send_request`], of a packet that does not fit its way and whose TTL is lowered already.
+    #[cold]
+    #[inline(never)]
+    fn send_request_in_pieces<A: Address, P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        flow: &Flow<A>,
+        packet: &mut P,
+        server: &RealServer,
+        port: u16,
+        method: ForwardingMethod,
+    ) -> Verdict {
+        match self.change_request(snapshot, flow, packet, server, |_| port, method) {
+            Ok((reason, ether_type)) => self.leave_in_pieces(packet, &server.hop, ether_type, reason),
+            Err(verdict) => verdict,
         }
     }
 
@@ -77,26 +116,39 @@ impl Pipeline {
         flow: &Flow<A>,
         packet: &mut P,
         server: &RealServer,
-        port: impl FnOnce(&Tables) -> u16,
+        port: impl Fn(&Tables) -> u16,
         method: ForwardingMethod,
         mtu: u16,
-    ) -> Result<(Reason, u16), Verdict> {
+    ) -> Result<(Reason, u16), Obstacle> {
         // First of all by method, so that none pays for another one's questions.
+        let mtu = match method {
+            ForwardingMethod::Dr | ForwardingMethod::Nat => mtu,
+            ForwardingMethod::Tunnel => mtu.saturating_sub(tunnel::overhead(server.address)),
+        };
+        self.pass_on(snapshot, now, flow, packet, method, mtu)?;
+        Ok(self.change_request(snapshot, flow, packet, server, port, method)?)
+    }
+
+    /// What the forwarding method changes in a client's packet.
+    #[inline(always)]
+    fn change_request<A: Address, P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        flow: &Flow<A>,
+        packet: &mut P,
+        server: &RealServer,
+        port: impl Fn(&Tables) -> u16,
+        method: ForwardingMethod,
+    ) -> Result<(Reason, u16), Verdict> {
         match method {
-            ForwardingMethod::Dr => {
-                self.pass_on(snapshot, now, flow, packet, mtu)?;
-                Ok((Reason::RequestDr, A::ETHER_TYPE))
-            }
+            ForwardingMethod::Dr => Ok((Reason::RequestDr, A::ETHER_TYPE)),
             ForwardingMethod::Nat => {
-                self.pass_on(snapshot, now, flow, packet, mtu)?;
                 let Some(address) = A::of(server.address) else { return Err(Verdict::drop(Reason::NoRoute)) };
                 let port = port(&self.tables);
                 nat::rewrite(packet.bytes_mut(), &flow.frame, Side::Destination, address, port);
                 Ok((Reason::RequestNat, A::ETHER_TYPE))
             }
             ForwardingMethod::Tunnel => {
-                let mtu = mtu.saturating_sub(tunnel::overhead(server.address));
-                self.pass_on(snapshot, now, flow, packet, mtu)?;
                 self.encapsulate(snapshot, flow, packet, server)?;
                 Ok((Reason::RequestTunnel, tunnel::ether_type(server.address)))
             }
@@ -111,18 +163,19 @@ impl Pipeline {
         now: Tick,
         flow: &Flow<A>,
         packet: &mut P,
+        method: ForwardingMethod,
         mtu: u16,
-    ) -> Result<(), Verdict> {
+    ) -> Result<(), Obstacle> {
         // The virtual address is the director's own, and errors about packets to it come from it.
         let from = || Some(flow.frame.destination.into());
         let ip = ip_header::<A, P>(packet)?;
         if A::ttl(ip) <= 1 {
-            return Err(self.send_error(snapshot, now, flow, packet, IcmpError::TimeExceeded, from()));
+            return Err(self.send_error(snapshot, now, flow, packet, IcmpError::TimeExceeded, from()).into());
         }
         // Before the length is looked at, as IPVS does: the quoted packet shows it.
         A::decrement_ttl(ip);
         if flow.frame.total_len > mtu {
-            return Err(self.too_long(snapshot, now, flow, packet, mtu, from()));
+            return Err(self.too_long(snapshot, now, flow, packet, method, mtu, from()));
         }
         Ok(())
     }
@@ -167,12 +220,21 @@ impl Pipeline {
         if A::ttl(ip) <= 1 {
             return self.send_error(snapshot, now, flow, packet, IcmpError::TimeExceeded, None);
         }
-        if flow.frame.total_len > hop.mtu() {
-            return self.too_long(snapshot, now, flow, packet, hop.mtu(), None);
+        let fits = flow.frame.total_len <= hop.mtu();
+        if !fits
+            && let Obstacle::Decided(verdict) =
+                self.too_long(snapshot, now, flow, packet, ForwardingMethod::Nat, hop.mtu(), None)
+        {
+            return verdict;
         }
+        let ip = match ip_header::<A, P>(packet) {
+            Ok(ip) => ip,
+            Err(verdict) => return verdict,
+        };
         A::decrement_ttl(ip);
         nat::rewrite(packet.bytes_mut(), &flow.frame, Side::Source, address, port);
         match hop {
+            _ if !fits => self.leave_in_pieces(packet, hop, A::ETHER_TYPE, Reason::ReplyNat),
             Hop::Ready(egress) => leave(packet, egress, A::ETHER_TYPE, Reason::ReplyNat),
             other => self.leave_by(packet, other, A::ETHER_TYPE, Reason::ReplyNat),
         }
@@ -180,25 +242,35 @@ impl Pipeline {
 
     /// A packet does not fit the next link.
     #[cold]
+    #[allow(clippy::too_many_arguments)] // called in two places
     fn too_long<A: Address, P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
         flow: &Flow<A>,
         packet: &mut P,
+        method: ForwardingMethod,
         mtu: u16,
         from: Option<IpAddr>,
-    ) -> Verdict {
-        let may_be_cut = match ip_header::<A, P>(packet) {
-            Ok(ip) => !A::is_whole_or_nothing(ip),
-            Err(verdict) => return verdict,
-        };
+    ) -> Obstacle {
+        // The outer packet is the director's own.
+        let is_own = method == ForwardingMethod::Tunnel
+            && A::ETHER_TYPE == ethernet::IPV4
+            && !snapshot.settings.pmtu_disc;
+        let may_be_cut = is_own
+            || match ip_header::<A, P>(packet) {
+                Ok(ip) => !A::is_whole_or_nothing(ip),
+                Err(verdict) => return verdict.into(),
+            };
         // No host need send less than the smallest MTU of IPv6.
         let is_hopeless = A::ETHER_TYPE == ethernet::IPV6 && mtu < ipv6::MIN_MTU;
-        if may_be_cut || is_hopeless {
-            return Verdict::drop(Reason::NeedsFragmentation);
+        if may_be_cut {
+            return Obstacle::TooLong;
         }
-        self.send_error(snapshot, now, flow, packet, IcmpError::TooBig(mtu), from)
+        if is_hopeless {
+            return Verdict::drop(Reason::NeedsFragmentation).into();
+        }
+        self.send_error(snapshot, now, flow, packet, IcmpError::TooBig(mtu), from).into()
     }
 
     /// Answers a packet with an ICMP error. `from` is the address that it comes from; without one, the
@@ -259,8 +331,29 @@ impl Pipeline {
         }
     }
 
+    /// As [`Pipeline::leave_by`], of a packet that is longer than the MTU of that way.
+    #[cold]
+    fn leave_in_pieces<P: PacketBuf>(
+        &mut self,
+        packet: &mut P,
+        hop: &Hop,
+        ether_type: u16,
+        reason: Reason,
+    ) -> Verdict {
+        let whole = self.leave_by(packet, hop, ether_type, reason);
+        match whole.action {
+            Action::Forward(port) => {
+                packet.set_note(hop.mtu().into());
+                Verdict { action: Action::Cut(port), ..whole }
+            }
+            _ => whole,
+        }
+    }
+
+    /// The next identification. No two lcores give the same one out: a real server that gets fragments of both would
+    /// put them together.
     pub(super) fn take_id(&mut self) -> u16 {
-        self.next_id = self.next_id.wrapping_add(1);
+        self.next_id = self.next_id.wrapping_add(u16::from(self.lcores));
         self.next_id
     }
 }

@@ -2,6 +2,8 @@
 
 use crate::fragment::Slot;
 use crate::id::{LcoreId, PortId};
+#[cfg(doc)]
+use crate::packet::PacketBuf;
 use crate::stats::Reason;
 
 /// Where the pipeline keeps what a packet waits for, until the next burst.
@@ -13,8 +15,10 @@ pub struct Wait(pub(super) u8);
 pub enum Action {
     /// Send it by a port as it is now.
     Forward(PortId),
+    /// As [`Action::Forward`], but in pieces: it is longer than the MTU of its way, which [`PacketBuf::note`] tells.
+    Cut(PortId),
     /// As [`Action::Forward`], but its Ethernet addresses are missing until the kernel has found the
-    /// neighbour's; [`super::Pipeline::awaited`] says which one that is.
+    /// neighbour's; [`super::Pipeline::awaited`] says which one that is, and the MTU that it may exceed.
     Hold(Wait),
     /// Keep it, unchanged, until [`super::Pipeline::next_gathered`] asks for it.
     Gather(Slot),

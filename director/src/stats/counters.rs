@@ -129,6 +129,8 @@ pub struct LcoreCounters {
     pub dropped: Counter,
     /// Packets waiting for a neighbour's Ethernet address now.
     pub held: Counter,
+    /// Fragments sent in the place of packets too long for their link, beyond the packets themselves.
+    pub pieces: Counter,
     /// Frames of the kernel sent by a port; not among the received.
     pub from_kernel: Counter,
     /// Frames of the kernel that found the transmit queue full.
@@ -158,6 +160,7 @@ impl LcoreCounters {
             punted: Counter::default(),
             dropped: Counter::default(),
             held: Counter::default(),
+            pieces: Counter::default(),
             from_kernel: Counter::default(),
             from_kernel_lost: Counter::default(),
             connections: Counter::default(),
@@ -185,7 +188,7 @@ impl LcoreCounters {
     /// Whether all that came in is accounted for. True between bursts; a reader on another thread
     /// may catch the lcore in the middle of one.
     pub fn is_conserved(&self) -> bool {
-        let came = self.received.get() + self.taken_over.get();
+        let came = self.received.get() + self.taken_over.get() + self.pieces.get();
         let went = self.forwarded.get()
             + self.handed_over.get()
             + self.punted.get()

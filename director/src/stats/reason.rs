@@ -137,8 +137,10 @@ reasons! {
     ServerRemoved Dropped "server_removed",
     /// The kernel has no route there by an interface that mirrors a port.
     NoRoute Dropped "no_route",
-    /// Too long for the next link and may be fragmented, which this version does not do.
+    /// Too long for the next link, which is narrower than IPv6 allows, or too narrow for a fragment.
     NeedsFragmentation Dropped "needs_fragmentation",
+    /// No packet was free to put a fragment into: the pool of mbufs is empty.
+    NoMbuf Dropped "no_mbuf",
     /// No room in front of the frame for another header.
     NoHeadroom Dropped "no_headroom",
     /// An ICMP error that cannot be sent on: its own TTL is used up, or it is too long.

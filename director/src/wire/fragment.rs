@@ -1,6 +1,6 @@
 //! What a fragment says of its place in the packet that it is a part of (RFC 791, RFC 8200 §4.5).
 
-use super::{ipv4, read, read_u16};
+use super::{ipv4, ipv6, read, read_u16};
 
 /// The most that a packet may be long, header included, in bytes.
 const MAX_PACKET_LEN: u32 = u16::MAX as u32;
@@ -34,7 +34,7 @@ impl Piece {
     /// As [`Piece::of_ipv4`], for IPv6: the fragment header is the last one before `header_len`.
     #[must_use]
     pub fn of_ipv6(ip: &[u8], header_len: u16, total_len: u16) -> Piece {
-        let at = usize::from(header_len) - HEADER_LEN_V6;
+        let at = usize::from(header_len) - ipv6::FRAGMENT_HEADER_LEN;
         let word = read_u16(ip, at + 2);
         Piece {
             id: u32::from_be_bytes(read(ip, at + 4)),
@@ -57,9 +57,6 @@ impl Piece {
         self.len > 0 && (!self.more || self.len.is_multiple_of(8)) && self.end() <= MAX_PACKET_LEN
     }
 }
-
-/// Length of the fragment header of IPv6, in bytes.
-const HEADER_LEN_V6: usize = 8;
 
 #[cfg(test)]
 mod tests {

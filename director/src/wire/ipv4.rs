@@ -23,6 +23,9 @@ pub const DONT_FRAGMENT: u16 = 0x4000;
 /// "More fragments" follow, in the same field.
 pub const MORE_FRAGMENTS: u16 = 0x2000;
 
+/// The fragment offset, in the same field, in units of eight bytes.
+pub const FRAGMENT_OFFSET: u16 = 0x1fff;
+
 const TOS: usize = 1;
 const TOTAL_LEN: usize = 2;
 const ID: usize = 4;
@@ -104,6 +107,15 @@ pub fn rewrite_address(ip: &mut [u8], side: Side, new: Ipv4Addr) -> Delta {
     let checksum = delta.apply(read_u16(ip, CHECKSUM));
     write_u16(ip, CHECKSUM, checksum);
     delta
+}
+
+/// Makes a copied header that of a fragment: `len` bytes of payload behind it, at this place.
+pub(crate) fn write_piece(header: &mut [u8], len: usize, more_and_offset: u16) {
+    write_u16(header, TOTAL_LEN, (header.len() + len) as u16);
+    write_u16(header, FLAGS, more_and_offset);
+    write_u16(header, CHECKSUM, 0);
+    let checksum = !super::checksum::sum(header, 0);
+    write_u16(header, CHECKSUM, checksum);
 }
 
 /// Whether the header's checksum is right. `header` is the header with its options, nothing more.

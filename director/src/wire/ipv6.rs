@@ -11,6 +11,8 @@ pub const HEADER_LEN: usize = 40;
 pub const MIN_MTU: u16 = 1280;
 /// Protocol number of IPv6 in IP (RFC 4213).
 pub const IPV6: u8 = 41;
+/// Length of a fragment header, in bytes.
+pub const FRAGMENT_HEADER_LEN: usize = 8;
 /// Protocol number of ICMPv6.
 pub const ICMP: u8 = 58;
 
@@ -117,6 +119,17 @@ impl Header {
         ip[SOURCE..SOURCE + 16].copy_from_slice(&self.source.octets());
         ip[DESTINATION..DESTINATION + 16].copy_from_slice(&self.destination.octets());
     }
+}
+
+/// Makes a copied header, without extension headers and with room for a fragment header behind it, that of a fragment:
+/// `len` bytes of payload, which begin at `offset` bytes, a multiple of eight, in that of the packet `id`.
+pub(crate) fn write_piece(header: &mut [u8], len: usize, (offset, is_last): (usize, bool), id: u32) {
+    write_u16(header, PAYLOAD_LEN, (FRAGMENT_HEADER_LEN + len) as u16);
+    let next = std::mem::replace(&mut header[NEXT_HEADER], FRAGMENT);
+    let fragment = &mut header[HEADER_LEN..];
+    (fragment[0], fragment[1]) = (next, 0);
+    write_u16(fragment, 2, offset as u16 | u16::from(!is_last));
+    fragment[4..FRAGMENT_HEADER_LEN].copy_from_slice(&id.to_be_bytes());
 }
 
 /// What stands behind a header and its extension headers.

@@ -98,7 +98,7 @@ fn a_packet_that_is_too_long_for_the_next_link() {
     world.view.links.get_mut(&director::id::IfIndex(11)).unwrap().mtu = 1400;
     world.publish();
     let mut frame = Frame::udp((CLIENT, 20075), (VIP, 53), &[7; 1472]);
-    assert_eq!(world.send(CLIENT_SIDE, &frame.bytes()).verdict.reason, Reason::NeedsFragmentation);
+    assert_eq!(world.send(CLIENT_SIDE, &frame.bytes()).verdict.reason, Reason::RequestDr);
     frame.flags_and_offset = 0x4000;
     let outcome = world.send(CLIENT_SIDE, &frame.bytes());
     assert_eq!(outcome.verdict.reason, Reason::IcmpTooBig);

@@ -424,3 +424,31 @@ fn pipelines_of_a_bench_are_those_of_their_lcores() {
         assert!(Arc::ptr_eq(pipeline.counters(), counters));
     }
 }
+
+#[test]
+fn long_packets_leave_in_pieces_and_are_accounted_for() {
+    let tunnel = ForwardingMethod::Tunnel;
+    let mut world = World::new(vec![service(Protocol::Udp, "10.99.0.1:53", Scheduler::Rr, tunnel, 53, &[1])]);
+    let neighbours = std::mem::take(&mut world.view.neighbours);
+    world.publish();
+    let mut bench = bench_of(world);
+    let long = Frame::udp(("10.0.1.1", 30_000), ("10.99.0.1", 53), &[1; 1470]);
+    bench.feed(0, 0, &long);
+    bench.turn(2);
+    let c = bench.counters[0].clone();
+    assert_eq!((c.held.get(), c.forwarded.get(), c.pieces.get()), (1, 0, 0));
+    bench.world.view.neighbours = neighbours;
+    bench.world.publish();
+    let fresh = std::mem::replace(&mut bench.world.snapshot, director::service::Compiler::empty_snapshot(0));
+    bench.publisher.publish(fresh);
+    bench.turn(1);
+    assert_eq!((c.held.get(), c.forwarded.get(), c.pieces.get()), (0, 2, 1), "what waited");
+    (0..40).for_each(|_| bench.feed(0, 0, &long));
+    bench.turn(3);
+    assert_eq!((c.received.get(), c.forwarded.get(), c.pieces.get()), (41, 82, 41), "what did not");
+    let sent = bench.wires[0][1].borrow().sent.clone();
+    assert!(sent.iter().all(|frame| frame.len() <= 1514));
+    for (first, second) in sent.iter().zip(&sent[1..]).step_by(2) {
+        assert_eq!(first[18..20], second[18..20], "pieces of a packet leave one after the other");
+    }
+}

@@ -15,6 +15,7 @@ mod least;
 mod malformed;
 mod nat;
 mod persistence;
+mod pieces;
 mod refusal;
 mod sctp;
 mod settings;

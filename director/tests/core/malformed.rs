@@ -82,7 +82,7 @@ proptest! {
             for ((frame, ..), (packet, verdict)) in burst.iter().zip(packets.iter().zip(verdicts)) {
                 let class = verdict.reason.class();
                 match verdict.action {
-                    Action::Forward(_) | Action::Hold(_) => prop_assert_eq!(class, Class::Forwarded),
+                    Action::Forward(_) | Action::Cut(_) | Action::Hold(_) => prop_assert_eq!(class, Class::Forwarded),
                     Action::Gather(_) => prop_assert_eq!(class, Class::Waiting),
                     Action::Punt => prop_assert_eq!(class, Class::Punted),
                     Action::HandOver(_) => prop_assert_eq!(class, Class::HandedOver),

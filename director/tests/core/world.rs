@@ -10,6 +10,7 @@ use control::model::{
     Thresholds, Timeouts, Weight,
 };
 use director::connection::{Address, Capacity, Connection, Tables};
+use director::forward::pieces::cut;
 use director::id::{IfIndex, LcoreId, PortId};
 use director::nexthop::{self, KernelView, Link, MacAddr, Neighbour, NextHops, PortLink, Route};
 use director::packet::{BytesPacket, PacketBuf};
@@ -154,6 +155,28 @@ pub struct World {
 pub struct Outcome {
     pub verdict: Verdict,
     pub frame: Vec<u8>,
+    /// What stands beside the frame for whoever sends it.
+    note: u32,
+}
+
+impl Outcome {
+    fn of(verdict: Verdict, packet: &BytesPacket) -> Outcome {
+        Outcome { verdict, frame: packet.bytes().to_vec(), note: packet.note() }
+    }
+
+    /// The frames that leave.
+    pub fn leaving(&self) -> Vec<Vec<u8>> {
+        match self.verdict.action {
+            Action::Forward(_) => vec![self.frame.clone()],
+            Action::Cut(_) => {
+                let mut pieces = Vec::new();
+                let whole = BytesPacket::new(&self.frame);
+                cut(&whole, self.note as u16, 0x77, |piece| pieces.push(piece.bytes().to_vec())).unwrap();
+                pieces
+            }
+            other => panic!("{other:?} {:?}", self.verdict.reason),
+        }
+    }
 }
 
 impl World {
@@ -227,7 +250,7 @@ impl World {
         let mut packets = [BytesPacket::new(frame)];
         let mut verdicts = [Verdict::UNDECIDED; MAX_BURST];
         self.pipelines[lcore].process(&self.snapshot, self.now, arrival, &mut packets, &mut verdicts);
-        Outcome { verdict: verdicts[0], frame: packets[0].bytes().to_vec() }
+        Outcome::of(verdicts[0], &packets[0])
     }
 
     /// Lets the wheel of every lcore come by until nothing is due.
@@ -264,7 +287,7 @@ impl World {
             Action::Gather(slot) => {
                 assert!(self.waiting.insert((lcore, slot.index()), packet).is_none(), "a slot is used twice");
             }
-            _ => outcomes.push(Outcome { verdict: verdicts[0], frame: packet.bytes().to_vec() }),
+            _ => outcomes.push(Outcome::of(verdicts[0], &packet)),
         }
         while let Some(released) = self.pipelines[lcore].next_gathered() {
             let mut packet = self.waiting.remove(&(lcore, released.slot.index())).unwrap();
@@ -275,7 +298,7 @@ impl World {
                 }
                 None => {
                     let verdict = Verdict { reason: Reason::FragmentTimeout, action: Action::Drop };
-                    outcomes.push(Outcome { verdict, frame: packet.bytes().to_vec() });
+                    outcomes.push(Outcome::of(verdict, &packet));
                 }
             }
         }

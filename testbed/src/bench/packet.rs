@@ -40,6 +40,11 @@ impl PacketBuf for FixedPacket {
         &mut self.buffer[self.start..self.end]
     }
 
+    /// Nobody here sends packets that are too long.
+    fn sibling(&self, _: usize) -> Option<FixedPacket> {
+        None
+    }
+
     fn note(&self) -> u32 {
         0
     }

@@ -71,7 +71,7 @@ pub fn ftp(data: &[u8]) {
         let segment = segment(from, to, (sequence, 0x10), text);
         for (verdict, out) in bottle.send(usize::from(how >> 2 & 1), port, &framed(port, &segment.ip()), now)
         {
-            if let Action::Forward(_) = verdict.action {
+            if let Action::Forward(_) | Action::Cut(_) = verdict.action {
                 let mut left = Packet::read(&out).expect("IP leaves");
                 assert_eq!(left.payload.len(), segment.payload.len(), "the length stays");
                 let sum = left.word(16);

@@ -114,7 +114,7 @@ pub(super) fn send(bottle: &mut Bottle, port: u8, frame: &[u8], now: Tick) -> Op
 fn check(verdict: Verdict, frame: &[u8], out: &[u8], is_alone: bool) {
     let class = verdict.reason.class();
     match verdict.action {
-        Action::Forward(_) => {
+        Action::Forward(_) | Action::Cut(_) => {
             assert_eq!(class, Class::Forwarded);
             if is_alone {
                 is_sound(frame, out);

@@ -411,8 +411,8 @@ impl Director {
         if packet.ttl <= 1 {
             return Ok(error(&packet, Trouble::Expired, None));
         }
-        if packet.len() > MTU {
-            return Ok(too_long(&packet, MTU, None));
+        if packet.len() > MTU && packet.df {
+            return Ok(error(&packet, Trouble::TooBig(MTU), None));
         }
         packet.ttl -= 1;
         packet.readdress(true, c.vip);
@@ -719,8 +719,10 @@ fn to_server(
         return Ok(error(&packet, Trouble::Expired, Some(vip)));
     }
     packet.ttl -= 1;
-    if packet.len() > room {
-        return Ok(too_long(&packet, room, Some(vip)));
+    // The outer packet is the director's own: it may cut that.
+    let is_own = method == ForwardingMethod::Tunnel && packet.source.is_ipv4() && !copy_df;
+    if packet.len() > room && packet.df && !is_own {
+        return Ok(error(&packet, Trouble::TooBig(room), Some(vip)));
     }
     match method {
         ForwardingMethod::Dr => {}
@@ -750,10 +752,6 @@ enum Trouble {
     Expired,
     NoPort,
     TooBig(usize),
-}
-
-fn too_long(packet: &Packet, room: usize, from: Option<IpAddr>) -> Decision {
-    if packet.df { error(packet, Trouble::TooBig(room), from) } else { Decision::Drop }
 }
 
 /// Answers a packet with an ICMP error from an address, or from the director's own toward its sender.
