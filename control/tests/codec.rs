@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use control::model::{
-    ForwardingMethod, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, SettingValue,
-    Thresholds, Weight,
+    ForwardingMethod, GueChecksum, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey,
+    SettingValue, Thresholds, Tunnel, Weight,
 };
 use control::protocol::{
     ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Envelope, Framer, Latency, LatencySummary,
@@ -69,6 +69,15 @@ fn change() -> impl Strategy<Value = PersistenceChange> {
     prop_oneof![Just(PersistenceChange::OFF), persistence().prop_map(PersistenceChange::On)]
 }
 
+fn tunnel() -> impl Strategy<Value = Tunnel> {
+    let checksum = prop_oneof![Just(GueChecksum::None), Just(GueChecksum::Full), Just(GueChecksum::Remote)];
+    prop_oneof![
+        Just(Tunnel::Ipip),
+        any::<bool>().prop_map(|checksum| Tunnel::Gre { checksum }),
+        (any::<std::num::NonZeroU16>(), checksum).prop_map(|(port, checksum)| Tunnel::Gue { port, checksum }),
+    ]
+}
+
 prop_compose! {
     fn thresholds()(upper: u32, lower: u32) -> Thresholds {
         Thresholds { upper, lower }
@@ -83,8 +92,15 @@ fn settings() -> impl Strategy<Value = BTreeMap<String, SettingValue>> {
 
 fn request() -> impl Strategy<Value = Request> {
     let weight = any::<u16>().prop_map(Weight).boxed();
-    let server = (address(), method(), weight.clone(), thresholds())
-        .prop_map(|(address, method, weight, thresholds)| RealServer { address, method, weight, thresholds });
+    let server = (address(), method(), tunnel(), weight.clone(), thresholds()).prop_map(
+        |(address, method, tunnel, weight, thresholds)| RealServer {
+            address,
+            method,
+            tunnel,
+            weight,
+            thresholds,
+        },
+    );
     prop_oneof![
         (service(), scheduler(), flags(), option::of(persistence()), any::<bool>()).prop_map(
             |(service, scheduler, flags, persistence, one_packet)| Request::ServiceAdd {
@@ -112,16 +128,27 @@ fn request() -> impl Strategy<Value = Request> {
         service().prop_map(|service| Request::ServiceDelete { service }),
         Just(Request::ServiceList {}),
         (service(), server).prop_map(|(service, server)| Request::ServerAdd { service, server }),
-        (service(), address(), option::of(weight), option::of(method()), any::<[Option<u32>; 2]>()).prop_map(
-            |(service, address, weight, method, [upper_threshold, lower_threshold])| Request::ServerEdit {
-                service,
-                address,
-                weight,
-                method,
-                upper_threshold,
-                lower_threshold
-            }
-        ),
+        (
+            service(),
+            address(),
+            option::of(weight),
+            option::of(method()),
+            option::of(tunnel()),
+            any::<[Option<u32>; 2]>()
+        )
+            .prop_map(
+                |(service, address, weight, method, tunnel, [upper_threshold, lower_threshold])| {
+                    Request::ServerEdit {
+                        service,
+                        address,
+                        weight,
+                        method,
+                        tunnel,
+                        upper_threshold,
+                        lower_threshold,
+                    }
+                }
+            ),
         Just(Request::Settings {}),
         settings().prop_map(|settings| Request::SettingsSet { settings }),
         Just(Request::Timeouts {}),
@@ -146,10 +173,10 @@ prop_compose! {
 
 prop_compose! {
     fn server_status()(
-        address in address(), method in method(), weight: u16, thresholds in thresholds(), overloaded: bool, active: u64, inactive: u64,
+        address in address(), method in method(), tunnel in tunnel(), weight: u16, thresholds in thresholds(), overloaded: bool, active: u64, inactive: u64,
         counters in counters(),
     ) -> ServerStatus {
-        ServerStatus { address, method, weight: Weight(weight), thresholds, overloaded, active, inactive, counters }
+        ServerStatus { address, method, tunnel, weight: Weight(weight), thresholds, overloaded, active, inactive, counters }
     }
 }
 

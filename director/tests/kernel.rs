@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use control::model::{
     ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Thresholds,
-    Weight,
+    Tunnel, Weight,
 };
 use director::id::IfIndex;
 use director::kernel::ingress::IngressGuard;
@@ -349,6 +349,7 @@ fn the_guard_keeps_a_service_from_the_kernel_and_gives_it_back() {
                 address: "10.0.0.2:5353".parse().unwrap(),
                 method: ForwardingMethod::Nat,
                 weight: Weight(1),
+                tunnel: Tunnel::default(),
                 thresholds: Thresholds::default(),
             }],
         };

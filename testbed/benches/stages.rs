@@ -5,7 +5,8 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
 use director::connection::{FlowKey, HashSeed};
-use director::forward::{nat, tunnel};
+use director::forward::nat;
+use director::forward::tunnel::{self, Head};
 use director::id::PortId;
 use director::packet::PacketBuf as _;
 use director::pipeline::{Arrival, MAX_BURST, Verdict, owner};
@@ -75,15 +76,17 @@ fn rewrite_by_nat(bencher: Bencher, traffic: Traffic) {
     });
 }
 
-#[divan::bench]
-fn encapsulate(bencher: Bencher) {
+#[divan::bench(args = ["ipip", "gre", "gue:6080"])]
+fn encapsulate(bencher: Bencher, tunnel: &str) {
+    let tunnel = tunnel.parse().expect("a tunnel");
     let fresh = packet(Traffic::Udp);
     let mut frame = Ipv4Frame::NONE;
     wire::parse(fresh.bytes(), &mut frame).expect("it is sound");
     let ends: [IpAddr; 2] = [Ipv4Addr::new(198, 18, 255, 1).into(), Ipv4Addr::new(198, 19, 0, 1).into()];
+    let head = Head { source: ends[0], tunnel, len: tunnel::overhead(ends[1], tunnel) };
     bencher
         .with_inputs(|| fresh.clone())
-        .bench_local_refs(|packet| tunnel::encapsulate(packet, &frame, (&ends[0], &ends[1]), 1, true));
+        .bench_local_refs(|packet| tunnel::encapsulate(packet, &frame, &head, &ends[1], 1, true));
 }
 
 /// Once in a burst, so a thirty-second of this for each packet under load.

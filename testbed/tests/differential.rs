@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use control::model::{
     ForwardingMethod, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey,
-    Settings, Thresholds, Weight,
+    Settings, Thresholds, Tunnel, Weight,
 };
 use director::connection::ConnectionTable;
 use director::pipeline::{Action, Verdict};
@@ -170,6 +170,7 @@ impl Walk {
             address: SocketAddr::new(network::server(1 + self.dice.below(4) as u8, v6), port),
             method,
             weight: Weight(self.dice.pick(&[0, 1, 1, 2, 3, 6])),
+            tunnel: Tunnel::default(),
             thresholds: Thresholds { upper, lower: if upper > 2 { self.dice.below(3) as u32 } else { 0 } },
         }
     }

@@ -1,17 +1,16 @@
 //! IPIP tunnelling: real servers may be anywhere, and the answer goes past the director.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use control::model::ForwardingMethod::Tunnel;
 use control::model::Scheduler;
 use testbed::ensure;
-use testbed::error::{Context as _, Result};
-use testbed::lab::config::Service;
+use testbed::error::Result;
+use testbed::lab::config::{Config, Service};
+use testbed::lab::plan::v6;
 use testbed::lab::{Lab, WayBack, plan};
 use testbed::traffic::{Counts, curl, spread, udp};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const CLIENTS: u8 = 96;
 
 fn equal() -> Vec<(String, u64)> {
@@ -72,15 +71,7 @@ fn an_upload_finds_the_size_that_fits() -> Result<()> {
     let web =
         Service::tcp(plan::VIP_TUN, plan::WEB, Scheduler::Rr).lab_servers(&lab, plan::WEB, Tunnel, &[1]);
     let director = lab.start_director(&lab.config().with(web))?;
-    let upload = lab.directory().join("upload");
-    // Below nginx's limit of 1 MB for what it takes and throws away.
-    std::fs::write(&upload, vec![b'x'; 900_000]).context(|| "cannot write the upload")?;
-    let line = format!(
-        "curl -sS --max-time 30 -H Expect: -o /dev/null -w %{{http_code}} --data-binary @{} http://10.99.0.3/",
-        upload.display()
-    );
-    let output = lab.client().exec(&line, PATIENCE)?;
-    let status = String::from_utf8_lossy(&output.stdout).into_owned();
+    let status = lab.upload("http://10.99.0.3/", 900_000)?;
     ensure!(status == "200", "the upload ended with HTTP status {status}");
     director.ctl().conserved()?;
     director.stop()?;
@@ -115,5 +106,65 @@ fn answers_may_come_back_by_the_directors_kernel() -> Result<()> {
     lab.download("http://10.99.0.3/large")?;
     director.ctl().conserved()?;
     director.stop()?;
+    Ok(())
+}
+
+/// Web and echo services of a VIP whose real servers are reached by this tunnel.
+fn by_tunnel(lab: &Lab, config: Config, vip: IpAddr, tunnel: &str, weights: &[u16]) -> Config {
+    let tunnel = tunnel.parse().expect("a tunnel");
+    [Service::tcp(vip, plan::WEB, Scheduler::Rr), Service::udp(vip, plan::ECHO, Scheduler::Rr)]
+        .into_iter()
+        .fold(config, |config, service| {
+            let port = service.address.port();
+            config.with(service.lab_servers(lab, port, Tunnel, weights).by_tunnel(tunnel))
+        })
+}
+
+/// Datagrams as long as fit and longer, and an upload that has to find its size, by each kind and both versions.
+#[test]
+fn gre_and_gue_with_and_without_checksum() -> Result<()> {
+    let lab = Lab::plan().build()?;
+    for tunnel in ["gre", "gre:csum", "gue:6080", "gue:6080:csum"] {
+        let vips: [IpAddr; 2] = [plan::VIP_TUN.into(), v6::VIP_TUN.into()];
+        let config =
+            vips.iter().fold(lab.config(), |config, vip| by_tunnel(&lab, config, *vip, tunnel, &[1, 1, 1]));
+        let director = lab.start_director(&config)?;
+        for vip in vips {
+            let url = format!("http://{}/", SocketAddr::new(vip, plan::WEB));
+            let status = lab.upload(&url, 900_000)?;
+            ensure!(status == "200", "an upload to {vip} by {tunnel} ended with HTTP status {status}");
+            let paddings: &[usize] = if vip.is_ipv4() { &[0, 1410, 8_000] } else { &[0, 1300] };
+            for padding in paddings {
+                let plan =
+                    udp::Plan { padding: *padding, ..udp::Plan::new(SocketAddr::new(vip, plan::ECHO), 12) };
+                spread::round_robin(&lab.ask_udp_by(&plan)?.answers, &equal())?;
+            }
+        }
+        director.ctl().conserved()?;
+        director.stop()?;
+    }
+    Ok(())
+}
+
+/// Full-size segments do not fit the tunnel. Without clamping the client learns that by path MTU discovery; clamping
+/// spares the way back, where the real server's own SYN is not seen.
+#[test]
+fn a_hundred_megabytes_by_gue_with_and_without_clamping() -> Result<()> {
+    let lab = Lab::plan().real_servers(1).build()?;
+    for vip in [IpAddr::from(plan::VIP_TUN), v6::VIP_TUN.into()] {
+        let director = lab.start_director(&by_tunnel(&lab, lab.config(), vip, "gue:6080", &[1]))?;
+        let url = format!("http://{}/", SocketAddr::new(vip, plan::WEB));
+        for clamp in ["off", "on"] {
+            director.ctl().run(&format!("settings set mss_clamp={clamp}"))?;
+            let status = lab.upload(&url, 100_000_000)?;
+            ensure!(status == "200", "the upload to {vip} ended with HTTP status {status}, clamping {clamp}");
+            lab.download(&format!("{url}large"))?;
+        }
+        let stats = director.ctl().stats()?;
+        let told = stats.lcores.iter().filter_map(|lcore| lcore.reasons.get("icmp_too_big")).sum::<u64>();
+        ensure!(told > 0, "nobody was told of the size that fits: {stats:#?}");
+        director.ctl().conserved()?;
+        director.stop()?;
+    }
     Ok(())
 }

@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::session::{Failure, Session};
 use super::values::{self, MethodArg, ServerArg, ServiceArg};
-use crate::model::{RealServer, Thresholds, Weight};
+use crate::model::{RealServer, Thresholds, Tunnel, Weight};
 use crate::protocol::Request;
 
 #[derive(Debug, Subcommand)]
@@ -14,6 +14,7 @@ pub(super) enum Command {
 Examples:
   directorctl server add tcp 10.99.0.1:80 10.0.2.11
   directorctl server add tcp 10.99.0.1:80 10.0.2.11:8080 --method nat --weight 2
+  directorctl server add tcp 10.99.0.1:80 10.0.2.11 --method tunnel --tunnel gue:6080
   directorctl server add tcp 10.99.0.1:80 10.0.2.12 --upper-threshold 1000 --lower-threshold 800")]
     Add {
         #[command(flatten)]
@@ -26,6 +27,10 @@ Examples:
         /// How packets reach it
         #[arg(long, short, default_value = "dr")]
         method: MethodArg,
+
+        /// How packets are wrapped with method tunnel: ipip, gre, gre:csum, gue:PORT, gue:PORT:csum or gue:PORT:remcsum
+        #[arg(long, default_value = "ipip")]
+        tunnel: Tunnel,
 
         /// Its share of new connections, 0 to 65535; 0: none, existing ones are served
         #[arg(long, short, default_value_t = 1)]
@@ -40,14 +45,14 @@ Examples:
         lower_threshold: u32,
     },
 
-    /// Change the weight of a real server, its forwarding method or its thresholds
+    /// Change the weight of a real server, its forwarding method, its tunnel or its thresholds
     #[command(after_help = "\
 Examples:
   directorctl server edit tcp 10.99.0.1:80 10.0.2.11:8080 --weight 0
   directorctl server edit tcp 10.99.0.1:80 10.0.2.11 --method tunnel --weight 3
   directorctl server edit tcp 10.99.0.1:80 10.0.2.11 -x 0 -y 0")]
     #[command(group(clap::ArgGroup::new("change").required(true).multiple(true)
-        .args(["method", "weight", "upper_threshold", "lower_threshold"])))]
+        .args(["method", "tunnel", "weight", "upper_threshold", "lower_threshold"])))]
     Edit {
         #[command(flatten)]
         service: ServiceArg,
@@ -59,6 +64,10 @@ Examples:
         /// How packets of new connections reach it
         #[arg(long, short)]
         method: Option<MethodArg>,
+
+        /// How packets are wrapped: ipip, gre, gre:csum, gue:PORT, gue:PORT:csum or gue:PORT:remcsum
+        #[arg(long)]
+        tunnel: Option<Tunnel>,
 
         /// Its share of new connections, 0 to 65535; 0: none, existing ones are served
         #[arg(long, short)]
@@ -90,23 +99,33 @@ Examples:
 
 pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Failure> {
     let request = match command {
-        Command::Add { service, server, method, weight, upper_threshold: upper, lower_threshold: lower } => {
+        Command::Add {
+            service,
+            server,
+            method,
+            tunnel,
+            weight,
+            upper_threshold: upper,
+            lower_threshold: lower,
+        } => {
             let service = service.key();
             let server = RealServer {
                 address: server.of(service),
                 method: method.into(),
+                tunnel,
                 weight: Weight(weight),
                 thresholds: Thresholds { upper, lower },
             };
             Request::ServerAdd { service, server }
         }
-        Command::Edit { service, server, method, weight, upper_threshold, lower_threshold } => {
+        Command::Edit { service, server, method, tunnel, weight, upper_threshold, lower_threshold } => {
             let service = service.key();
             Request::ServerEdit {
                 service,
                 address: server.of(service),
                 weight: weight.map(Weight),
                 method: method.map(Into::into),
+                tunnel,
                 upper_threshold,
                 lower_threshold,
             }

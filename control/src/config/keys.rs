@@ -26,7 +26,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "server",
         ],
     ),
-    ("service.server", &["address", "method", "weight", "upper_threshold", "lower_threshold"]),
+    ("service.server", &["address", "method", "tunnel", "weight", "upper_threshold", "lower_threshold"]),
 ];
 
 /// The keys of a table of [`KEYS`]; none for a table that is not there.

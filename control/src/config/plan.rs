@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Config, Hugepages, Idle, Mirror, Port, PortDevice, Rss};
-use crate::model::{Persistence, RealServer, Service, Settings, Thresholds};
+use crate::model::{Persistence, RealServer, Service, Settings, Thresholds, Tunnel};
 
 impl Hugepages {
     pub(super) const ALL: &'static [Hugepages] = &[Hugepages::Auto, Hugepages::Yes, Hugepages::No];
@@ -128,7 +128,11 @@ impl Config {
 }
 
 fn server_line(server: &RealServer) -> String {
-    let mut line = format!("  {} {} weight {}", server.address, server.method, server.weight);
+    let wrapped = match server.tunnel {
+        Tunnel::Ipip => String::new(),
+        tunnel => format!(" {tunnel}"),
+    };
+    let mut line = format!("  {} {}{wrapped} weight {}", server.address, server.method, server.weight);
     let Thresholds { upper, lower } = server.thresholds;
     if server.thresholds.any() {
         line.push_str(&format!(" upper_threshold {upper}"));

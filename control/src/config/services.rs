@@ -11,7 +11,7 @@ use super::walk::At;
 use super::{keys, number};
 use crate::model::{
     EditError, ForwardingMethod, Limited, Limits, Persistence, PersistenceEdit, Place, Protocol, RealServer,
-    Scheduler, SchedulerFlags, Service, ServiceKey, Thresholds, Weight, faults,
+    Scheduler, SchedulerFlags, Service, ServiceKey, Thresholds, Tunnel, Weight, faults,
 };
 
 /// Understands every `[[service]]`. Complains of all that is wrong, and leaves that out.
@@ -83,7 +83,8 @@ fn service(raw: &RawService, complaints: &mut Complaints<'_>) -> Option<Service>
             servers.push(server);
             let threshold = raw.lower_threshold.as_ref().or(raw.upper_threshold.as_ref());
             let address = raw.address.as_ref().map_or(&raw.site, |at| &at.site);
-            sites.push((address, threshold.map_or(&raw.site, |at| &at.site)));
+            let tunnel = raw.tunnel.as_ref().map_or(&raw.site, |at| &at.site);
+            sites.push((address, tunnel, threshold.map_or(&raw.site, |at| &at.site)));
         }
     }
 
@@ -108,7 +109,8 @@ fn service(raw: &RawService, complaints: &mut Complaints<'_>) -> Option<Service>
             Place::OnePacket if protocol.is_none() => continue,
             Place::OnePacket => site_of(raw, raw.one_packet.as_ref()),
             Place::Server(index) => sites[index].0,
-            Place::Thresholds(index) => sites[index].1,
+            Place::Tunnel(index) => sites[index].1,
+            Place::Thresholds(index) => sites[index].2,
         };
         complaints.add(site, fault.error.to_string(), config_remedy(&fault.error));
     }
@@ -142,6 +144,7 @@ fn config_remedy(error: &EditError) -> String {
             "add persistence_timeout, e.g. persistence_timeout = 360, or give a port from 1 to 65535"
                 .to_owned()
         }
+        EditError::TunnelNotAllowed { .. } => "remove it, or add method = \"tunnel\"".to_owned(),
         EditError::OnePacketNotUdp { .. } => "remove it, or change protocol to \"udp\"".to_owned(),
         other => other.remedy(),
     }
@@ -176,6 +179,7 @@ fn server(raw: &RawServer, service_port: Option<u16>, complaints: &mut Complaint
         );
     }
     let method = word(raw.method.as_ref(), ForwardingMethod::ALL, ForwardingMethod::word, complaints);
+    let tunnel = raw.tunnel.as_ref().and_then(|at| tunnel(at, complaints)).unwrap_or_default();
     let weight = number::within(raw.weight.as_ref(), number::WEIGHT, complaints);
     let thresholds = [&raw.upper_threshold, &raw.lower_threshold]
         .map(|given| number::within(given.as_ref(), number::THRESHOLD, complaints));
@@ -206,9 +210,20 @@ fn server(raw: &RawServer, service_port: Option<u16>, complaints: &mut Complaint
     Some(RealServer {
         address,
         method: method.unwrap_or_default(),
+        tunnel,
         weight: weight.map_or_else(Weight::default, Weight),
         thresholds,
     })
+}
+
+fn tunnel(At { value, site }: &At<String>, complaints: &mut Complaints<'_>) -> Option<Tunnel> {
+    match Tunnel::from_str(value) {
+        Ok(tunnel) => Some(tunnel),
+        Err(error) => {
+            complaints.add(site, format!("{value:?} is no tunnel"), format!("write {}", error.expected));
+            None
+        }
+    }
 }
 
 /// The value that the word stands for. Complains of a word that is none of them.

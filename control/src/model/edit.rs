@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use super::{
-    ForwardingMethod, Persistence, PersistenceEdit, RealServer, Scheduler, SchedulerFlags, ServiceKey, Weight,
+    ForwardingMethod, Persistence, PersistenceEdit, RealServer, Scheduler, SchedulerFlags, ServiceKey,
+    Tunnel, Weight,
 };
 
 /// One change of the model, made whole or not at all: tried by [`Model::change`](super::Model::change), made by
@@ -59,6 +60,8 @@ pub enum Edit {
         weight: Option<Weight>,
         /// The new forwarding method, if it changes.
         method: Option<ForwardingMethod>,
+        /// How it is wrapped from now on, if that changes. A method other than tunnel drops what is not given.
+        tunnel: Option<Tunnel>,
         /// The new upper threshold, if it changes.
         upper_threshold: Option<u32>,
         /// The new lower threshold, if it changes.

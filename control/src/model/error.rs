@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{ForwardingMethod, Persistence, Scheduler, ServiceKey, Thresholds};
+use super::{ForwardingMethod, Persistence, Scheduler, ServiceKey, Thresholds, Tunnel};
 
 /// What is wrong with an address by itself, whatever it is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +172,21 @@ pub enum EditError {
         /// What it was to be, in bits.
         granularity: u8,
     },
+    /// A way of wrapping packets that are not wrapped.
+    #[error(
+        "real server {address} of virtual service {service} cannot have the tunnel {tunnel}: its forwarding method is \
+         {method}"
+    )]
+    TunnelNotAllowed {
+        /// The virtual service.
+        service: ServiceKey,
+        /// The real server.
+        address: SocketAddr,
+        /// Its forwarding method.
+        method: ForwardingMethod,
+        /// What it was to be wrapped in.
+        tunnel: Tunnel,
+    },
     /// A lower threshold that is above the upper one, or without one.
     #[error(
         "real server {address} of virtual service {service} cannot have the lower threshold {}, which is above \
@@ -212,6 +227,7 @@ impl EditError {
             EditError::OnePacketNotUdp { .. } => "one-packet-not-udp",
             EditError::PersistenceTimeout { .. } => "persistence-timeout",
             EditError::PersistenceGranularity { .. } => "persistence-granularity",
+            EditError::TunnelNotAllowed { .. } => "tunnel-not-allowed",
             EditError::Thresholds { .. } => "thresholds",
         }
     }
@@ -270,6 +286,9 @@ impl EditError {
                 format!(
                     "give a prefix length from 1 to {widest}; {widest} tells every client from every other"
                 )
+            }
+            EditError::TunnelNotAllowed { .. } => {
+                "leave the tunnel out, or use forwarding method tunnel".to_owned()
             }
             EditError::Thresholds { thresholds: Thresholds { upper: 0, .. }, .. } => {
                 "give an upper threshold too, or 0 for both".to_owned()

@@ -9,6 +9,7 @@ mod service;
 mod settings;
 mod text;
 mod thresholds;
+mod tunnel;
 mod validate;
 
 pub use edit::Edit;
@@ -21,4 +22,5 @@ pub use service::{
 pub use settings::{SettingError, SettingValue, Settings};
 pub use text::ParseWordError;
 pub use thresholds::Thresholds;
+pub use tunnel::{GueChecksum, Tunnel};
 pub use validate::{Fault, Place, faults};

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::validate::{check, has_flags};
-use super::{Edit, EditError, Limited, SchedulerFlags, Service, ServiceKey, Thresholds};
+use super::{
+    Edit, EditError, ForwardingMethod, Limited, SchedulerFlags, Service, ServiceKey, Thresholds, Tunnel,
+};
 
 /// How many services and servers can be configured at once; counters are allocated for them at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,17 +125,28 @@ impl Model {
                 room_for(Limited::Servers, self.servers + 1, limits.servers)?;
                 Ok(change)
             }
-            Edit::EditServer { service, address, weight, method, upper_threshold, lower_threshold } => self
-                .changed(service, |service| {
-                    let index = position(service, address)?;
-                    let server = &mut service.servers[index];
-                    server.weight = weight.unwrap_or(server.weight);
-                    server.method = method.unwrap_or(server.method);
-                    let Thresholds { upper, lower } = &mut server.thresholds;
-                    *upper = upper_threshold.unwrap_or(*upper);
-                    *lower = lower_threshold.unwrap_or(*lower);
-                    Ok(())
-                }),
+            Edit::EditServer {
+                service,
+                address,
+                weight,
+                method,
+                tunnel,
+                upper_threshold,
+                lower_threshold,
+            } => self.changed(service, |service| {
+                let index = position(service, address)?;
+                let server = &mut service.servers[index];
+                server.weight = weight.unwrap_or(server.weight);
+                server.method = method.unwrap_or(server.method);
+                if server.method != ForwardingMethod::Tunnel {
+                    server.tunnel = Tunnel::default();
+                }
+                server.tunnel = tunnel.unwrap_or(server.tunnel);
+                let Thresholds { upper, lower } = &mut server.thresholds;
+                *upper = upper_threshold.unwrap_or(*upper);
+                *lower = lower_threshold.unwrap_or(*lower);
+                Ok(())
+            }),
             Edit::DeleteServer { service, address } => self.changed(service, |service| {
                 let index = position(service, address)?;
                 service.servers.remove(index);

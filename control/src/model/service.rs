@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Persistence, Thresholds};
+use super::{Persistence, Thresholds, Tunnel};
 
 /// Transport protocol of a virtual service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub enum ForwardingMethod {
     /// Direct routing (`-g`, "Route"): only the next hop's MAC changes. `ipvsadm`'s default.
     #[default]
     Dr,
-    /// IP-IP encapsulation (`-i`, "Tunnel").
+    /// Inside another IP packet (`-i`, "Tunnel"); [`Tunnel`] says how.
     Tunnel,
 }
 
@@ -106,6 +106,9 @@ pub struct RealServer {
     pub address: SocketAddr,
     /// How packets reach it.
     pub method: ForwardingMethod,
+    /// How it is wrapped where that is by tunnel.
+    #[serde(default)]
+    pub tunnel: Tunnel,
     /// Its share of new connections.
     pub weight: Weight,
     /// Between how many connections it gets new ones.

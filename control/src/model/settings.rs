@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// The sysctls of `/proc/sys/net/ipv4/vs` that have a meaning here, with the kernel's defaults
-/// (Linux `Documentation/networking/ipvs-sysctl.rst`).
+/// (Linux `Documentation/networking/ipvs-sysctl.rst`), and what users of IPVS miss there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Any TCP segment without RST may open a connection, not SYN alone; for directors that stand in for each
@@ -34,6 +34,9 @@ pub struct Settings {
     /// With fewer free entries in an lcore's connection table than this, memory is short and defences in mode 1
     /// arm. The kernel counts pages of memory, which says nothing about tables of fixed size.
     pub amemthresh: u32,
+    /// The maximum segment size that a SYN announces is lowered to what fits the way through the director, a tunnel's
+    /// header included. IPVS has no such thing.
+    pub mss_clamp: bool,
     /// A NAT real server's packet that belongs to no connection is answered with an ICMP error.
     pub nat_icmp_send: bool,
     /// An ICMP error about an unknown connection may itself be scheduled.
@@ -67,6 +70,7 @@ impl Default for Settings {
             secure_tcp: 0,
             am_droprate: 10,
             amemthresh: 1024,
+            mss_clamp: false,
             nat_icmp_send: false,
             schedule_icmp: false,
             pmtu_disc: true,
@@ -148,7 +152,7 @@ enum Slot<'a> {
 
 impl Settings {
     /// Every setting's name, in the order in which they are listed.
-    pub const NAMES: [&'static str; 16] = [
+    pub const NAMES: [&'static str; 17] = [
         "am_droprate",
         "amemthresh",
         "conn_reuse_mode",
@@ -158,6 +162,7 @@ impl Settings {
         "expire_quiescent_template",
         "lblc_expiration",
         "lblcr_expiration",
+        "mss_clamp",
         "nat_icmp_send",
         "pmtu_disc",
         "run_estimation",
@@ -178,6 +183,7 @@ impl Settings {
             "expire_quiescent_template" => Slot::Flag(&mut self.expire_quiescent_template),
             "lblc_expiration" => Slot::Seconds(&mut self.lblc_expiration),
             "lblcr_expiration" => Slot::Seconds(&mut self.lblcr_expiration),
+            "mss_clamp" => Slot::Flag(&mut self.mss_clamp),
             "nat_icmp_send" => Slot::Flag(&mut self.nat_icmp_send),
             "pmtu_disc" => Slot::Flag(&mut self.pmtu_disc),
             "run_estimation" => Slot::Flag(&mut self.run_estimation),

@@ -11,7 +11,13 @@ fn key(port: u16) -> ServiceKey {
 
 fn server(address: &str, method: ForwardingMethod) -> RealServer {
     let address = address.parse().expect("a test's address");
-    RealServer { address, method, weight: Weight(1), thresholds: Thresholds::default() }
+    RealServer {
+        address,
+        method,
+        tunnel: Tunnel::default(),
+        weight: Weight(1),
+        thresholds: Thresholds::default(),
+    }
 }
 
 fn add(key: ServiceKey, scheduler: Scheduler, flags: SchedulerFlags) -> Edit {
@@ -28,7 +34,15 @@ fn serve(
     weight: Option<Weight>,
     method: Option<ForwardingMethod>,
 ) -> Edit {
-    Edit::EditServer { service, address, weight, method, upper_threshold: None, lower_threshold: None }
+    Edit::EditServer {
+        service,
+        address,
+        weight,
+        method,
+        tunnel: None,
+        upper_threshold: None,
+        lower_threshold: None,
+    }
 }
 
 fn add_service(key: ServiceKey) -> Edit {
@@ -228,6 +242,7 @@ fn the_lower_threshold_is_not_above_the_upper() {
         address,
         weight: None,
         method: None,
+        tunnel: None,
         upper_threshold,
         lower_threshold,
     };
@@ -297,7 +312,13 @@ fn any_edit() -> impl Strategy<Value = Edit> {
             2 => Edit::DeleteService { key },
             3 => Edit::AddServer {
                 service: key,
-                server: RealServer { address, method, weight, thresholds: Thresholds::default() },
+                server: RealServer {
+                    address,
+                    method,
+                    tunnel: Tunnel::default(),
+                    weight,
+                    thresholds: Thresholds::default(),
+                },
             },
             4 => {
                 let (weight, method) = (one.then_some(weight), other.then_some(method));

@@ -19,7 +19,7 @@ pub struct ParseWordError {
 }
 
 impl ParseWordError {
-    fn new(what: &'static str, text: &str, expected: &'static str) -> Self {
+    pub(super) fn new(what: &'static str, text: &str, expected: &'static str) -> Self {
         ParseWordError { what, text: text.to_owned(), expected }
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{
     AddressFault, EditError, ForwardingMethod, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags,
-    Service, ServiceKey,
+    Service, ServiceKey, Tunnel,
 };
 
 /// The part of a service that breaks a rule, so that the configuration can point at its line.
@@ -23,6 +23,8 @@ pub enum Place {
     OnePacket,
     /// The address of the real server with this index.
     Server(usize),
+    /// The tunnel of the real server with this index.
+    Tunnel(usize),
     /// The thresholds of the real server with this index.
     Thresholds(usize),
 }
@@ -60,6 +62,11 @@ pub fn faults(service: &Service) -> Vec<Fault> {
         } else if !seen.insert(server.address) {
             let error = EditError::ServerExists { service: service.key, address: server.address };
             faults.push(Fault { place, error });
+        }
+        if server.method != ForwardingMethod::Tunnel && server.tunnel != Tunnel::Ipip {
+            let RealServer { address, method, tunnel, .. } = *server;
+            let error = EditError::TunnelNotAllowed { service: service.key, address, method, tunnel };
+            faults.push(Fault { place: Place::Tunnel(index), error });
         }
         // ERANGE in Linux `ip_vs_edit_dest`. Without an upper threshold the lower one would mean nothing.
         if server.thresholds.lower > server.thresholds.upper {

@@ -9,7 +9,8 @@ use super::inforce::{SettingsList, TimeoutsInForce};
 use super::latency::LatencySummary;
 use super::rates::{RateList, Rates};
 use crate::model::{
-    ForwardingMethod, Persistence, Protocol, Scheduler, SchedulerFlags, ServiceKey, Thresholds, Weight,
+    ForwardingMethod, Persistence, Protocol, Scheduler, SchedulerFlags, ServiceKey, Thresholds, Tunnel,
+    Weight,
 };
 
 /// What stands under `"ok"`. In JSON it is the bare object of the variant; the request says which one to expect.
@@ -80,6 +81,8 @@ pub struct ServerStatus {
     pub address: SocketAddr,
     /// How packets reach it.
     pub method: ForwardingMethod,
+    /// How it is wrapped where that is by tunnel.
+    pub tunnel: Tunnel,
     /// Its share of new connections; 0: none.
     pub weight: Weight,
     /// Between how many connections it gets new ones; 0: however many.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::options::{PersistenceChange, PersistenceOptions};
 use super::strict::{strict_server, strict_service, strict_service_option};
 use crate::model::{
-    ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, SettingValue, Weight,
+    ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, SettingValue, Tunnel,
+    Weight,
 };
 
 /// Connections in one page of `connection.list` when the request names no limit.
@@ -77,11 +78,11 @@ pub enum Request {
         /// What names the service.
         #[serde(deserialize_with = "strict_service")]
         service: ServiceKey,
-        /// The real server; `method` defaults to `dr`, `weight` to 1, the thresholds to 0.
+        /// The real server; `method` defaults to `dr`, `tunnel` to `ipip`, `weight` to 1, the thresholds to 0.
         #[serde(deserialize_with = "strict_server")]
         server: RealServer,
     },
-    /// Changes weight, forwarding method or thresholds of a real server. Precondition: the service has a real server at this
+    /// Changes weight, forwarding method, tunnel or thresholds of a real server. Precondition: the service has a real server at this
     /// address.
     #[serde(rename = "server.edit")]
     ServerEdit {
@@ -96,6 +97,9 @@ pub enum Request {
         /// The new forwarding method, for new connections; absent: as it was.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         method: Option<ForwardingMethod>,
+        /// How packets are wrapped from now on; absent: as they were, unless the method is no longer tunnel.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tunnel: Option<Tunnel>,
         /// The new upper threshold; absent: as it was.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         upper_threshold: Option<u32>,

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::model::{ForwardingMethod, Protocol, RealServer, ServiceKey, Thresholds, Weight};
+use crate::model::{ForwardingMethod, Protocol, RealServer, ServiceKey, Thresholds, Tunnel, Weight};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +27,8 @@ struct StrictServer {
     address: SocketAddr,
     #[serde(default = "default_method")]
     method: ForwardingMethod,
+    #[serde(default)]
+    tunnel: Tunnel,
     #[serde(default)]
     weight: Weight,
     #[serde(default)]
@@ -50,7 +52,8 @@ pub(super) fn strict_service_option<'de, D: Deserializer<'de>>(
 }
 
 pub(super) fn strict_server<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RealServer, D::Error> {
-    let strict = StrictServer::deserialize(deserializer)?;
-    let thresholds = Thresholds { upper: strict.upper_threshold, lower: strict.lower_threshold };
-    Ok(RealServer { address: strict.address, method: strict.method, weight: strict.weight, thresholds })
+    let StrictServer { address, method, tunnel, weight, upper_threshold, lower_threshold } =
+        StrictServer::deserialize(deserializer)?;
+    let thresholds = Thresholds { upper: upper_threshold, lower: lower_threshold };
+    Ok(RealServer { address, method, tunnel, weight, thresholds })
 }

@@ -106,6 +106,7 @@ impl Handler for FakeDirector {
                 find(&mut services, service)?.servers.push(ServerStatus {
                     address: server.address,
                     method: server.method,
+                    tunnel: server.tunnel,
                     weight: server.weight,
                     thresholds: server.thresholds,
                     overloaded: false,
@@ -114,11 +115,20 @@ impl Handler for FakeDirector {
                     counters: Counters { connections: 5, ..Counters::default() },
                 });
             }
-            Request::ServerEdit { service, address, weight, method, upper_threshold, lower_threshold } => {
+            Request::ServerEdit {
+                service,
+                address,
+                weight,
+                method,
+                tunnel,
+                upper_threshold,
+                lower_threshold,
+            } => {
                 let status = find(&mut services, service)?;
                 for server in status.servers.iter_mut().filter(|server| server.address == address) {
                     server.weight = weight.unwrap_or(server.weight);
                     server.method = method.unwrap_or(server.method);
+                    server.tunnel = tunnel.unwrap_or(server.tunnel);
                     server.thresholds.upper = upper_threshold.unwrap_or(server.thresholds.upper);
                     server.thresholds.lower = lower_threshold.unwrap_or(server.thresholds.lower);
                 }

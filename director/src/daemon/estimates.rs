@@ -109,7 +109,7 @@ mod tests {
     use crate::stats::{Fleet, LcoreCounters};
     use control::model::{
         ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, Settings, Thresholds,
-        Timeouts, Weight,
+        Timeouts, Tunnel, Weight,
     };
     use std::sync::Arc;
 
@@ -126,6 +126,7 @@ mod tests {
             address: address(*n),
             method: ForwardingMethod::Dr,
             weight: Weight(1),
+            tunnel: Tunnel::default(),
             thresholds: Thresholds::default(),
         };
         let service = Arc::new(Service {

@@ -45,6 +45,7 @@ pub(super) fn services(controller: &Controller) -> Reply {
                 ServerStatus {
                     address: server.address,
                     method: server.method,
+                    tunnel: server.tunnel,
                     weight: server.weight,
                     thresholds: server.thresholds,
                     // One that came back without thresholds may still be marked.

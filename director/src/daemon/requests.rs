@@ -25,12 +25,21 @@ impl Handler for Controller {
             }
             Request::ServiceDelete { service } => self.edit(Edit::DeleteService { key: service }).await,
             Request::ServerAdd { service, server } => self.edit(Edit::AddServer { service, server }).await,
-            Request::ServerEdit { service, address, weight, method, upper_threshold, lower_threshold } => {
+            Request::ServerEdit {
+                service,
+                address,
+                weight,
+                method,
+                tunnel,
+                upper_threshold,
+                lower_threshold,
+            } => {
                 self.edit(Edit::EditServer {
                     service,
                     address,
                     weight,
                     method,
+                    tunnel,
                     upper_threshold,
                     lower_threshold,
                 })

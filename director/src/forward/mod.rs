@@ -2,6 +2,7 @@
 //! method. With direct routing nothing changes but TTL and next hop, which all methods share. What is too long for its
 //! link leaves in pieces.
 
+pub mod mss;
 pub mod nat;
 pub mod pieces;
 pub mod tunnel;

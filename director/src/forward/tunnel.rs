@@ -1,9 +1,12 @@
-//! IP in IP (RFC 2003, RFC 2473, RFC 4213): the whole packet behind another header, of either version.
+//! Tunnels: the whole packet behind another header of either version of IP, directly (RFC 2003, RFC 2473, RFC 4213),
+//! by GUE or by GRE.
 
 use std::net::IpAddr;
 
+use control::model::{GueChecksum, Tunnel};
+
 use crate::packet::PacketBuf;
-use crate::wire::{Family, Frame, ethernet, ipv4, ipv6};
+use crate::wire::{Family, Frame, checksum, ethernet, gre, gue, ipv4, ipv6, udp};
 
 /// "Congestion experienced" of ECN.
 const CE: u8 = 3;
@@ -12,10 +15,22 @@ const ECT_0: u8 = 2;
 
 /// What the encapsulation toward a real server adds, in bytes.
 #[inline(always)]
-pub fn overhead(server: IpAddr) -> u16 {
-    match server {
-        IpAddr::V4(_) => ipv4::MIN_HEADER_LEN as u16,
-        IpAddr::V6(_) => ipv6::HEADER_LEN as u16,
+pub fn overhead(server: IpAddr, tunnel: Tunnel) -> u16 {
+    let outer = match server {
+        IpAddr::V4(_) => ipv4::MIN_HEADER_LEN,
+        IpAddr::V6(_) => ipv6::HEADER_LEN,
+    };
+    (outer + shim_len(tunnel)) as u16
+}
+
+/// Length of what stands between the outer and the inner IP header, in bytes.
+#[inline(always)]
+fn shim_len(tunnel: Tunnel) -> usize {
+    match tunnel {
+        Tunnel::Ipip => 0,
+        Tunnel::Gue { .. } => udp::HEADER_LEN + gue::HEADER_LEN,
+        Tunnel::Gre { checksum: false } => gre::MIN_HEADER_LEN,
+        Tunnel::Gre { checksum: true } => gre::CHECKSUM_HEADER_LEN,
     }
 }
 
@@ -28,60 +43,168 @@ pub fn ether_type(server: IpAddr) -> u16 {
     }
 }
 
+/// What is put in front of packets toward a real server, but for its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The director's own address; the unspecified one of the real server's family where it has none there.
+    pub source: IpAddr,
+    /// What stands behind the outer header.
+    pub tunnel: Tunnel,
+    /// How long all of it is, in bytes.
+    pub len: u16,
+}
+
 /// Puts an outer header in front, as IPVS does (`ip_vs_tunnel_xmit` and `ip_vs_tunnel_xmit_v6` in Linux
-/// `ip_vs_xmit.c`): TTL and TOS are the inner ones, ECN as in RFC 3168 §9.1.1 with full functionality, DF is that of an
-/// inner IPv4 packet where `copy_df`. The Ethernet header is left to the next hop. False where there was no room, or
-/// the ends are not of one version.
+/// `ip_vs_xmit.c`): TTL and TOS are the inner ones, ECN as in RFC 3168 §9.1.1 with full functionality. The Ethernet
+/// header is left to the next hop. False where there was no room, or the ends are not of one version.
 ///
-/// `id` identifies the outer packet where it may be fragmented.
+/// `id` identifies the outer packet where it may be fragmented; DF is that of an inner IPv4 packet where `copy_df`.
+/// The caller has made sure that the packet does not become longer than IP allows.
 #[must_use]
 #[inline(always)]
 pub fn encapsulate<A: Family, P: PacketBuf>(
     packet: &mut P,
     parsed: &Frame<A>,
-    ends: (&IpAddr, &IpAddr),
+    head: &Head,
+    server: &IpAddr,
     id: u16,
     copy_df: bool,
 ) -> bool {
-    // Padding of a short frame is no part of the inner packet.
-    packet.truncate(parsed.end());
-    let inner = A::header(&mut packet.bytes_mut()[ethernet::HEADER_LEN..]);
-    let Some(inner) = inner else { return false };
-    let (class, ttl) = (A::traffic_class(inner), A::ttl(inner));
-    let dont_fragment = copy_df && A::ETHER_TYPE == ethernet::IPV4 && A::is_whole_or_nothing(inner);
-    let class = if class & CE == CE { class & !CE | ECT_0 } else { class };
+    if head.tunnel != Tunnel::Ipip {
+        return wrap(packet, parsed, head, server, id, copy_df);
+    }
+    match Outer::of(packet, parsed, (&head.source, server), id, copy_df) {
+        Some(outer) => outer.put(packet, parsed.total_len, A::PROTOCOL),
+        None => false,
+    }
+}
+
+/// What an outer IP header says.
+struct Outer<'a> {
+    tos: u8,
+    ttl: u8,
+    id: u16,
+    flags: u16,
+    ends: (&'a IpAddr, &'a IpAddr),
+}
+
+impl<'a> Outer<'a> {
+    /// That of a packet, whose padding is cut off: it is no part of what goes into the tunnel.
+    #[inline(always)]
+    fn of<A: Family, P: PacketBuf>(
+        packet: &mut P,
+        parsed: &Frame<A>,
+        ends: (&'a IpAddr, &'a IpAddr),
+        id: u16,
+        copy_df: bool,
+    ) -> Option<Outer<'a>> {
+        packet.truncate(parsed.end());
+        let inner = A::header(&mut packet.bytes_mut()[ethernet::HEADER_LEN..])?;
+        let (class, ttl) = (A::traffic_class(inner), A::ttl(inner));
+        let dont_fragment = copy_df && A::ETHER_TYPE == ethernet::IPV4 && A::is_whole_or_nothing(inner);
+        Some(Outer {
+            tos: if class & CE == CE { class & !CE | ECT_0 } else { class },
+            ttl,
+            id: if dont_fragment { 0 } else { id },
+            flags: if dont_fragment { ipv4::DONT_FRAGMENT } else { 0 },
+            ends,
+        })
+    }
+
+    /// Puts it in front of `len` bytes of this protocol.
+    #[inline(always)]
+    fn put<P: PacketBuf>(&self, packet: &mut P, len: u16, protocol: u8) -> bool {
+        match self.ends {
+            (&IpAddr::V4(source), &IpAddr::V4(destination)) => {
+                let header = ipv4::Header {
+                    tos: self.tos,
+                    total_len: len.wrapping_add(ipv4::MIN_HEADER_LEN as u16),
+                    id: self.id,
+                    flags_and_offset: self.flags,
+                    ttl: self.ttl,
+                    protocol,
+                    source,
+                    destination,
+                };
+                if !packet.prepend(ipv4::MIN_HEADER_LEN) {
+                    return false;
+                }
+                header.write(&mut packet.bytes_mut()[ethernet::HEADER_LEN..]);
+            }
+            (&IpAddr::V6(source), &IpAddr::V6(destination)) => {
+                let header = ipv6::Header {
+                    traffic_class: self.tos,
+                    payload_len: len,
+                    next_header: protocol,
+                    hop_limit: self.ttl,
+                    source,
+                    destination,
+                };
+                if !packet.prepend(ipv6::HEADER_LEN) {
+                    return false;
+                }
+                header.write(&mut packet.bytes_mut()[ethernet::HEADER_LEN..]);
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// As [`encapsulate`], with headers of GUE or GRE behind the outer one.
+#[inline(never)]
+fn wrap<A: Family, P: PacketBuf>(
+    packet: &mut P,
+    parsed: &Frame<A>,
+    head: &Head,
+    server: &IpAddr,
+    id: u16,
+    copy_df: bool,
+) -> bool {
+    let ends = (&head.source, server);
+    let Some(outer) = Outer::of(packet, parsed, ends, id, copy_df) else { return false };
+    let shim_len = shim_len(head.tunnel);
+    let len = parsed.total_len.wrapping_add(shim_len as u16);
+    if !packet.prepend(shim_len) {
+        return false;
+    }
+    let shim = &mut packet.bytes_mut()[ethernet::HEADER_LEN..];
+    let protocol = match head.tunnel {
+        Tunnel::Ipip => A::PROTOCOL,
+        Tunnel::Gre { checksum } => {
+            gre::write(shim, A::ETHER_TYPE, checksum);
+            ipv4::GRE
+        }
+        Tunnel::Gue { port, checksum } => {
+            gue::write(&mut shim[udp::HEADER_LEN..], A::PROTOCOL);
+            udp::write(shim, (entropy(parsed) | FIRST_DYNAMIC_PORT, port.get()), len);
+            if checksum != GueChecksum::None {
+                let Some(pseudo_header) = pseudo_header(ends, len) else { return false };
+                udp::write_checksum(shim, pseudo_header);
+            }
+            ipv4::UDP
+        }
+    };
+    outer.put(packet, len, protocol)
+}
+
+fn pseudo_header(ends: (&IpAddr, &IpAddr), len: u16) -> Option<u64> {
     match ends {
         (&IpAddr::V4(source), &IpAddr::V4(destination)) => {
-            let header = ipv4::Header {
-                tos: class,
-                total_len: parsed.total_len + ipv4::MIN_HEADER_LEN as u16,
-                id: if dont_fragment { 0 } else { id },
-                flags_and_offset: if dont_fragment { ipv4::DONT_FRAGMENT } else { 0 },
-                ttl,
-                protocol: A::PROTOCOL,
-                source,
-                destination,
-            };
-            if !packet.prepend(ipv4::MIN_HEADER_LEN) {
-                return false;
-            }
-            header.write(&mut packet.bytes_mut()[ethernet::HEADER_LEN..]);
+            Some(Family::pseudo_header(source, destination, ipv4::UDP, len))
         }
         (&IpAddr::V6(source), &IpAddr::V6(destination)) => {
-            let header = ipv6::Header {
-                traffic_class: class,
-                payload_len: parsed.total_len,
-                next_header: A::PROTOCOL,
-                hop_limit: ttl,
-                source,
-                destination,
-            };
-            if !packet.prepend(ipv6::HEADER_LEN) {
-                return false;
-            }
-            header.write(&mut packet.bytes_mut()[ethernet::HEADER_LEN..]);
+            Some(Family::pseudo_header(source, destination, ipv4::UDP, len))
         }
-        _ => return false,
+        _ => None,
     }
-    true
 }
+
+/// The same for all packets of a connection, and mostly another one for those of others.
+fn entropy<A: Family>(parsed: &Frame<A>) -> u16 {
+    let client = A::pseudo_header(parsed.source, A::UNSPECIFIED, 0, parsed.source_port());
+    checksum::sum(&[], client)
+}
+
+/// Ports from here on are for such use (RFC 6335 §6); a power of two.
+const FIRST_DYNAMIC_PORT: u16 = 0xc000;

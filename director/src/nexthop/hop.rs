@@ -159,6 +159,11 @@ impl NextHops {
         }
     }
 
+    /// Whether an address is one of the director's own.
+    pub fn is_local(&self, ip: IpAddr) -> bool {
+        self.local.contains(&ip)
+    }
+
     /// The neighbour that packets to an address go to, resolved or not.
     pub fn neighbour_toward(&self, ip: IpAddr) -> Option<Neighbour> {
         let route = self.routes.lookup(ip).filter(|route| self.ports.contains_key(&route.link))?;

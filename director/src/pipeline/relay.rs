@@ -10,7 +10,6 @@ use super::open::port_of;
 use super::send::{ether_type, ip_header};
 use super::{Pipeline, Verdict};
 use crate::connection::{Address, ConnId, Connection, Direction, Guess, State, UDP_PROTOCOL};
-use crate::forward::tunnel;
 use crate::nexthop::{Hop, MacAddr};
 use crate::packet::PacketBuf;
 use crate::service::{RealServer, Snapshot};
@@ -34,12 +33,22 @@ impl Pipeline {
         packet: &mut P,
         quote: &Quote,
     ) -> Verdict {
+        let gue = self.through_gue(snapshot, packet, quote);
+        let quote = gue.as_ref().unwrap_or(quote);
         // The version of the connection, which that of the error need not be.
         if quote.source.0.is_ipv4() {
             self.relay_about::<Ipv4Addr, P>(snapshot, now, station, packet, quote)
         } else {
             self.relay_about::<Ipv6Addr, P>(snapshot, now, station, packet, quote)
         }
+    }
+
+    /// What an error is about that is about one of the director's own packets in UDP. Ports alone do not tell.
+    fn through_gue<P: PacketBuf>(&self, snapshot: &Snapshot, packet: &P, quote: &Quote) -> Option<Quote> {
+        let is_own = quote.protocol == UDP_PROTOCOL
+            && snapshot.lookup.is_gue_end(quote.destination)
+            && snapshot.hops.is_local(quote.source.0);
+        is_own.then(|| quote.through_gue(packet.bytes()))?
     }
 
     fn relay_about<A: Address, P: PacketBuf>(
@@ -127,13 +136,13 @@ impl Pipeline {
         if is_nat && !quote::is_sound(packet.bytes(), quote) {
             return Err(Verdict::drop(Reason::BadIcmpChecksum));
         }
-        let overhead = if method == ForwardingMethod::Tunnel { tunnel::overhead(server.address) } else { 0 };
+        let overhead = if method == ForwardingMethod::Tunnel { snapshot.tunnel(server).len } else { 0 };
         one_hop_on::<A, P>(packet, flow.frame.total_len, server.hop.mtu().saturating_sub(overhead))?;
         if is_nat {
             let (address, port) = (connection.server_address, connection.server_port);
             rewrite(packet, quote, Side::Source, (address, port), Side::Destination);
         } else if method == ForwardingMethod::Tunnel {
-            self.encapsulate(snapshot, flow, packet, server)?;
+            self.encapsulate(snapshot, flow, packet, server, snapshot.tunnel(server))?;
         }
         let counters = self.counters.server(connection.server);
         counters.packets_in.add(1);

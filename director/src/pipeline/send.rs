@@ -4,31 +4,19 @@ use std::net::IpAddr;
 
 use control::model::ForwardingMethod;
 
+use super::connect::opens;
 use super::flow::Flow;
 use super::{Action, Pipeline, Verdict, Wait};
 use crate::connection::{Address, Tables};
-use crate::forward::{nat, tunnel};
+use crate::forward::tunnel::{self, Head};
+use crate::forward::{mss, nat};
 use crate::nexthop::{Egress, Hop};
 use crate::packet::PacketBuf;
 use crate::service::{RealServer, Snapshot};
 use crate::stats::Reason;
 use crate::time::Tick;
 use crate::wire::icmp::{self, IcmpError};
-use crate::wire::{Family, Side, Transport, ethernet, ipv6};
-
-/// Why a packet is not just rewritten and sent.
-enum Obstacle {
-    /// It was decided about.
-    Decided(Verdict),
-    /// It is too long for its way, and may be cut. Its TTL is lowered already.
-    TooLong,
-}
-
-impl From<Verdict> for Obstacle {
-    fn from(verdict: Verdict) -> Obstacle {
-        Obstacle::Decided(verdict)
-    }
-}
+use crate::wire::{Family, Side, Transport, ethernet, ipv6, tcp};
 
 impl Pipeline {
     /// Sends a client's packet to its real server. `port` is that of the connection there, which NAT alone asks for.
@@ -41,20 +29,19 @@ impl Pipeline {
         flow: &Flow<A>,
         packet: &mut P,
         server: &RealServer,
-        port: impl Fn(&Tables) -> u16,
+        port: impl Fn(&Tables) -> u16 + Copy,
         method: ForwardingMethod,
     ) -> Verdict {
+        if flow.frame.tcp_flags & tcp::SYN != 0 {
+            clamp_request(snapshot, flow, packet, server, method);
+        }
         let Hop::Ready(egress) = &server.hop else {
             let port = port(&self.tables);
             return self.send_request_unresolved(snapshot, now, flow, packet, server, port, method);
         };
-        match self.rewrite_request(snapshot, now, flow, packet, server, &port, method, egress.mtu) {
+        match self.rewrite_request(snapshot, now, flow, packet, server, port, method, egress.mtu) {
             Ok((reason, ether_type)) => leave(packet, egress, ether_type, reason),
-            Err(Obstacle::Decided(verdict)) => verdict,
-            Err(Obstacle::TooLong) => {
-                let port = port(&self.tables);
-                self.send_request_in_pieces(snapshot, flow, packet, server, port, method)
-            }
+            Err(verdict) => verdict,
         }
     }
 
@@ -78,30 +65,9 @@ impl Pipeline {
                 let mtu = server.hop.mtu();
                 match self.rewrite_request(snapshot, now, flow, packet, server, |_| port, method, mtu) {
                     Ok((reason, ether_type)) => self.leave_by(packet, &server.hop, ether_type, reason),
-                    Err(Obstacle::Decided(verdict)) => verdict,
-                    Err(Obstacle::TooLong) => {
-                        self.send_request_in_pieces(snapshot, flow, packet, server, port, method)
-                    }
+                    Err(verdict) => verdict,
                 }
             }
-        }
-    }
-
-    /// As [`Pipeline::send_request`], of a packet that does not fit its way and whose TTL is lowered already.
-    #[cold]
-    #[inline(never)]
-    fn send_request_in_pieces<A: Address, P: PacketBuf>(
-        &mut self,
-        snapshot: &Snapshot,
-        flow: &Flow<A>,
-        packet: &mut P,
-        server: &RealServer,
-        port: u16,
-        method: ForwardingMethod,
-    ) -> Verdict {
-        match self.change_request(snapshot, flow, packet, server, |_| port, method) {
-            Ok((reason, ether_type)) => self.leave_in_pieces(packet, &server.hop, ether_type, reason),
-            Err(verdict) => verdict,
         }
     }
 
@@ -116,40 +82,26 @@ impl Pipeline {
         flow: &Flow<A>,
         packet: &mut P,
         server: &RealServer,
-        port: impl Fn(&Tables) -> u16,
+        port: impl Fn(&Tables) -> u16 + Copy,
         method: ForwardingMethod,
         mtu: u16,
-    ) -> Result<(Reason, u16), Obstacle> {
-        // First of all by method, so that none pays for another one's questions.
-        let mtu = match method {
-            ForwardingMethod::Dr | ForwardingMethod::Nat => mtu,
-            ForwardingMethod::Tunnel => mtu.saturating_sub(tunnel::overhead(server.address)),
-        };
-        self.pass_on(snapshot, now, flow, packet, method, mtu)?;
-        Ok(self.change_request(snapshot, flow, packet, server, port, method)?)
-    }
-
-    /// What the forwarding method changes in a client's packet.
-    #[inline(always)]
-    fn change_request<A: Address, P: PacketBuf>(
-        &mut self,
-        snapshot: &Snapshot,
-        flow: &Flow<A>,
-        packet: &mut P,
-        server: &RealServer,
-        port: impl Fn(&Tables) -> u16,
-        method: ForwardingMethod,
     ) -> Result<(Reason, u16), Verdict> {
+        // First of all by method, so that none pays for another one's questions.
         match method {
-            ForwardingMethod::Dr => Ok((Reason::RequestDr, A::ETHER_TYPE)),
+            ForwardingMethod::Dr => {
+                self.pass_on(snapshot, now, flow, packet, server, port, method, mtu)?;
+                Ok((Reason::RequestDr, A::ETHER_TYPE))
+            }
             ForwardingMethod::Nat => {
-                let Some(address) = A::of(server.address) else { return Err(Verdict::drop(Reason::NoRoute)) };
-                let port = port(&self.tables);
-                nat::rewrite(packet.bytes_mut(), &flow.frame, Side::Destination, address, port);
+                self.pass_on(snapshot, now, flow, packet, server, port, method, mtu)?;
+                to_nat_server(flow, packet, server, port(&self.tables))?;
                 Ok((Reason::RequestNat, A::ETHER_TYPE))
             }
             ForwardingMethod::Tunnel => {
-                self.encapsulate(snapshot, flow, packet, server)?;
+                let head = snapshot.tunnel(server);
+                let mtu = mtu.saturating_sub(head.len);
+                self.pass_on(snapshot, now, flow, packet, server, port, method, mtu)?;
+                self.encapsulate(snapshot, flow, packet, server, head)?;
                 Ok((Reason::RequestTunnel, tunnel::ether_type(server.address)))
             }
         }
@@ -157,27 +109,74 @@ impl Pipeline {
 
     /// What a router does with a client's packet: one hop less, and no more than fits.
     #[inline(always)]
+    #[allow(clippy::too_many_arguments)] // inlined, and called thrice
     fn pass_on<A: Address, P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
         flow: &Flow<A>,
         packet: &mut P,
+        server: &RealServer,
+        port: impl Fn(&Tables) -> u16,
         method: ForwardingMethod,
         mtu: u16,
-    ) -> Result<(), Obstacle> {
-        // The virtual address is the director's own, and errors about packets to it come from it.
-        let from = || Some(flow.frame.destination.into());
+    ) -> Result<(), Verdict> {
         let ip = ip_header::<A, P>(packet)?;
         if A::ttl(ip) <= 1 {
-            return Err(self.send_error(snapshot, now, flow, packet, IcmpError::TimeExceeded, from()).into());
+            // The virtual address is the director's own, and errors about packets to it come from it.
+            let from = Some(flow.frame.destination.into());
+            return Err(self.send_error(snapshot, now, flow, packet, IcmpError::TimeExceeded, from));
         }
         // Before the length is looked at, as IPVS does: the quoted packet shows it.
         A::decrement_ttl(ip);
         if flow.frame.total_len > mtu {
-            return Err(self.too_long(snapshot, now, flow, packet, method, mtu, from()));
+            let port = port(&self.tables);
+            return Err(self.request_too_long(snapshot, now, flow, packet, server, port, method, mtu));
         }
         Ok(())
+    }
+
+    /// A client's packet does not fit its way, though its TTL is lowered already: it goes in pieces, or not at all.
+    #[cold]
+    #[inline(never)]
+    #[allow(clippy::too_many_arguments)] // as `send_request`
+    fn request_too_long<A: Address, P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        flow: &Flow<A>,
+        packet: &mut P,
+        server: &RealServer,
+        port: u16,
+        method: ForwardingMethod,
+        mtu: u16,
+    ) -> Verdict {
+        // Without `pmtu_disc` the outer packet is the director's own, whatever the inner one says.
+        let is_own = method == ForwardingMethod::Tunnel
+            && A::ETHER_TYPE == ethernet::IPV4
+            && !snapshot.settings.pmtu_disc;
+        if !is_own && let Err(error) = may_be_cut::<A, P>(packet, mtu) {
+            let from = Some(flow.frame.destination.into());
+            return self.refuse_length(snapshot, now, flow, packet, error, from);
+        }
+        let changed = match method {
+            ForwardingMethod::Dr => Ok((Reason::RequestDr, A::ETHER_TYPE)),
+            ForwardingMethod::Nat => {
+                to_nat_server(flow, packet, server, port).map(|()| (Reason::RequestNat, A::ETHER_TYPE))
+            }
+            ForwardingMethod::Tunnel => {
+                let head = snapshot.tunnel(server);
+                if flow.frame.total_len.checked_add(head.len).is_none() {
+                    return Verdict::drop(Reason::NeedsFragmentation);
+                }
+                self.encapsulate(snapshot, flow, packet, server, head)
+                    .map(|()| (Reason::RequestTunnel, tunnel::ether_type(server.address)))
+            }
+        };
+        match changed {
+            Ok((reason, ether_type)) => self.leave_in_pieces(packet, &server.hop, ether_type, reason),
+            Err(verdict) => verdict,
+        }
     }
 
     /// Puts a tunnel's header in front of a client's packet.
@@ -188,10 +187,10 @@ impl Pipeline {
         flow: &Flow<A>,
         packet: &mut P,
         server: &RealServer,
+        head: &Head,
     ) -> Result<(), Verdict> {
         let id = self.take_id();
-        let ends = (snapshot.tunnel_source(server), &server.address);
-        if tunnel::encapsulate(packet, &flow.frame, ends, id, snapshot.settings.pmtu_disc) {
+        if tunnel::encapsulate(packet, &flow.frame, head, &server.address, id, snapshot.settings.pmtu_disc) {
             Ok(())
         } else {
             Err(Verdict::drop(Reason::NoHeadroom))
@@ -211,6 +210,9 @@ impl Pipeline {
         address: A,
         port: u16,
     ) -> Verdict {
+        if flow.frame.tcp_flags & tcp::SYN != 0 {
+            clamp_reply(snapshot, flow, packet, hop);
+        }
         let ip = match ip_header::<A, P>(packet) {
             Ok(ip) => ip,
             Err(verdict) => return verdict,
@@ -220,57 +222,56 @@ impl Pipeline {
         if A::ttl(ip) <= 1 {
             return self.send_error(snapshot, now, flow, packet, IcmpError::TimeExceeded, None);
         }
-        let fits = flow.frame.total_len <= hop.mtu();
-        if !fits
-            && let Obstacle::Decided(verdict) =
-                self.too_long(snapshot, now, flow, packet, ForwardingMethod::Nat, hop.mtu(), None)
-        {
-            return verdict;
+        if flow.frame.total_len > hop.mtu() {
+            return self.reply_too_long(snapshot, now, flow, packet, hop, address, port);
         }
-        let ip = match ip_header::<A, P>(packet) {
-            Ok(ip) => ip,
-            Err(verdict) => return verdict,
-        };
         A::decrement_ttl(ip);
         nat::rewrite(packet.bytes_mut(), &flow.frame, Side::Source, address, port);
         match hop {
-            _ if !fits => self.leave_in_pieces(packet, hop, A::ETHER_TYPE, Reason::ReplyNat),
             Hop::Ready(egress) => leave(packet, egress, A::ETHER_TYPE, Reason::ReplyNat),
             other => self.leave_by(packet, other, A::ETHER_TYPE, Reason::ReplyNat),
         }
     }
 
-    /// A packet does not fit the next link.
+    /// A real server's packet does not fit its way: it goes in pieces, or not at all.
     #[cold]
-    #[allow(clippy::too_many_arguments)] // called in two places
-    fn too_long<A: Address, P: PacketBuf>(
+    #[inline(never)]
+    #[allow(clippy::too_many_arguments)] // as `send_reply`
+    fn reply_too_long<A: Address, P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
         flow: &Flow<A>,
         packet: &mut P,
-        method: ForwardingMethod,
-        mtu: u16,
+        hop: &Hop,
+        address: A,
+        port: u16,
+    ) -> Verdict {
+        if let Err(error) = may_be_cut::<A, P>(packet, hop.mtu()) {
+            return self.refuse_length(snapshot, now, flow, packet, error, None);
+        }
+        match ip_header::<A, P>(packet) {
+            Ok(ip) => A::decrement_ttl(ip),
+            Err(verdict) => return verdict,
+        }
+        nat::rewrite(packet.bytes_mut(), &flow.frame, Side::Source, address, port);
+        self.leave_in_pieces(packet, hop, A::ETHER_TYPE, Reason::ReplyNat)
+    }
+
+    /// A packet does not fit and may not be cut.
+    fn refuse_length<A: Address, P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        flow: &Flow<A>,
+        packet: &mut P,
+        error: Option<IcmpError>,
         from: Option<IpAddr>,
-    ) -> Obstacle {
-        // The outer packet is the director's own.
-        let is_own = method == ForwardingMethod::Tunnel
-            && A::ETHER_TYPE == ethernet::IPV4
-            && !snapshot.settings.pmtu_disc;
-        let may_be_cut = is_own
-            || match ip_header::<A, P>(packet) {
-                Ok(ip) => !A::is_whole_or_nothing(ip),
-                Err(verdict) => return verdict.into(),
-            };
-        // No host need send less than the smallest MTU of IPv6.
-        let is_hopeless = A::ETHER_TYPE == ethernet::IPV6 && mtu < ipv6::MIN_MTU;
-        if may_be_cut {
-            return Obstacle::TooLong;
+    ) -> Verdict {
+        match error {
+            Some(error) => self.send_error(snapshot, now, flow, packet, error, from),
+            None => Verdict::drop(Reason::NeedsFragmentation),
         }
-        if is_hopeless {
-            return Verdict::drop(Reason::NeedsFragmentation).into();
-        }
-        self.send_error(snapshot, now, flow, packet, IcmpError::TooBig(mtu), from).into()
     }
 
     /// Answers a packet with an ICMP error. `from` is the address that it comes from; without one, the
@@ -355,6 +356,60 @@ impl Pipeline {
     pub(super) fn take_id(&mut self) -> u16 {
         self.next_id = self.next_id.wrapping_add(u16::from(self.lcores));
         self.next_id
+    }
+}
+
+/// Whether a packet may be fragmented; else the error to tell its sender, if it could do anything about it.
+fn may_be_cut<A: Address, P: PacketBuf>(packet: &mut P, mtu: u16) -> Result<(), Option<IcmpError>> {
+    let Ok(ip) = ip_header::<A, P>(packet) else { return Err(None) };
+    // No host need send less than the smallest MTU of IPv6.
+    let is_hopeless = A::ETHER_TYPE == ethernet::IPV6 && mtu < ipv6::MIN_MTU;
+    match A::is_whole_or_nothing(ip) {
+        false => Ok(()),
+        true if is_hopeless => Err(None),
+        true => Err(Some(IcmpError::TooBig(mtu))),
+    }
+}
+
+/// Writes the real server's address and port into a client's packet.
+#[inline(always)]
+fn to_nat_server<A: Address, P: PacketBuf>(
+    flow: &Flow<A>,
+    packet: &mut P,
+    server: &RealServer,
+    port: u16,
+) -> Result<(), Verdict> {
+    let Some(address) = A::of(server.address) else { return Err(Verdict::drop(Reason::NoRoute)) };
+    nat::rewrite(packet.bytes_mut(), &flow.frame, Side::Destination, address, port);
+    Ok(())
+}
+
+/// Lowers the maximum segment size in a client's SYN to what fits both ways through the director, if that is asked for.
+/// Called for whatever has that flag, be it TCP or not.
+#[cold]
+#[inline(never)]
+fn clamp_request<A: Address, P: PacketBuf>(
+    snapshot: &Snapshot,
+    flow: &Flow<A>,
+    packet: &mut P,
+    server: &RealServer,
+    method: ForwardingMethod,
+) {
+    if opens(flow) && snapshot.settings.mss_clamp {
+        let overhead = if method == ForwardingMethod::Tunnel { snapshot.tunnel(server).len } else { 0 };
+        let back = snapshot.hops.toward(flow.frame.source.into());
+        let mtu = server.hop.mtu().saturating_sub(overhead).min(back.mtu());
+        mss::clamp(packet.bytes_mut(), &flow.frame, mtu);
+    }
+}
+
+/// As [`clamp_request`], in a real server's answer.
+#[cold]
+#[inline(never)]
+fn clamp_reply<A: Address, P: PacketBuf>(snapshot: &Snapshot, flow: &Flow<A>, packet: &mut P, hop: &Hop) {
+    if opens(flow) && snapshot.settings.mss_clamp {
+        let back = snapshot.hops.toward(flow.frame.source.into());
+        mss::clamp(packet.bytes_mut(), &flow.frame, hop.mtu().min(back.mtu()));
     }
 }
 

@@ -2,17 +2,19 @@
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use control::model::{self, Change, ForwardingMethod, Protocol, ServiceKey, Settings, Thresholds, Timeouts};
+use control::model::{
+    self, Change, ForwardingMethod, Protocol, ServiceKey, Settings, Thresholds, Timeouts, Tunnel,
+};
 
 use super::accounts::Accounts;
 use super::registry::Registry;
 use super::{
-    Lingering, PortInfo, RealServer, ServerId, ServerTable, ServiceId, ServiceLookup, ServiceTable, Snapshot,
-    SourceId, TunnelSources, VirtualService, overload,
+    Endpoints, Lingering, PortInfo, RealServer, ServerId, ServerTable, ServiceId, ServiceLookup,
+    ServiceTable, Snapshot, TunnelId, Tunnels, VirtualService, overload,
 };
 use crate::connection::{TimeoutTable, protocol_number};
 use crate::nexthop::{Hop, NextHops};
@@ -79,7 +81,7 @@ pub struct Compiler {
     server_table: ServerTable,
     lookup: Arc<ServiceLookup>,
     hops: Arc<NextHops>,
-    tunnel_sources: TunnelSources,
+    tunnels: Tunnels,
     fleet: Fleet,
     /// Real servers that were removed or are no longer by NAT, and may have connections; whether those may be by NAT.
     lingering: HashMap<ServerKey, bool>,
@@ -99,7 +101,7 @@ impl Compiler {
             server_table: ServerTable::default(),
             lookup: Arc::default(),
             hops: Arc::default(),
-            tunnel_sources: TunnelSources::default(),
+            tunnels: Tunnels::default(),
             fleet,
             lingering: HashMap::new(),
             accounts: Accounts::default(),
@@ -117,7 +119,7 @@ impl Compiler {
             hops: Arc::default(),
             timeouts: TimeoutTable::new(&Timeouts::default()),
             settings: Settings::default(),
-            tunnel_sources: TunnelSources::default(),
+            tunnels: Tunnels::default(),
         }
     }
 
@@ -162,7 +164,7 @@ impl Compiler {
             hops: self.hops.clone(),
             timeouts: TimeoutTable::new(&input.timeouts),
             settings: input.settings,
-            tunnel_sources: self.tunnel_sources.clone(),
+            tunnels: self.tunnels.clone(),
         })
     }
 
@@ -207,6 +209,7 @@ impl Compiler {
                 let Some(previous) = previous else { return false };
                 self.depart_all_but(&previous, service);
                 nat_servers(&previous.model).eq(nat_servers(service))
+                    && gue_ends(&previous.model).eq(gue_ends(service))
                     && catches_ftp_data(&previous.model) == catches_ftp_data(service)
             }
             (None, Some(previous)) => {
@@ -294,7 +297,11 @@ impl Compiler {
         let before = self.server_table.get(number as usize);
         let entry = match before {
             // Of an edited service most are as they were.
-            Some(before) if before.present && before.method == server.method => {
+            Some(before)
+                if before.present
+                    && before.method == server.method
+                    && self.tunnels.get(before.tunnel).tunnel == server.tunnel =>
+            {
                 RealServer { seat, ..*before }
             }
             _ => {
@@ -304,11 +311,11 @@ impl Compiler {
                     method: server.method,
                     present: true,
                     hop: Hop::NoRoute,
-                    tunnel_source: SourceId::NONE,
+                    tunnel: TunnelId::NONE,
                     service,
                     seat,
                 };
-                with_hop(entry, &self.hops, &mut self.tunnel_sources)
+                with_hop(entry, server.tunnel, &self.hops, &mut self.tunnels)
             }
         };
         if before != Some(&entry) {
@@ -353,7 +360,7 @@ impl Compiler {
             method: ForwardingMethod::Dr,
             present: false,
             hop: Hop::NoRoute,
-            tunnel_source: SourceId::NONE,
+            tunnel: TunnelId::NONE,
             service,
             seat: None,
         };
@@ -362,9 +369,12 @@ impl Compiler {
 
     /// The next hop of every real server, by new ones. Where it is the one of before, nothing is copied.
     fn look_up_hops(&mut self) {
-        let Compiler { server_table, hops, tunnel_sources, .. } = self;
+        let Compiler { server_table, hops, tunnels, .. } = self;
         let entries = server_table.iter().filter(|(_, entry)| entry.present);
-        let entries = entries.map(|(at, entry)| (at, with_hop(*entry, hops, tunnel_sources), entry));
+        let entries = entries.map(|(at, entry)| {
+            let tunnel = tunnels.get(entry.tunnel).tunnel;
+            (at, with_hop(*entry, tunnel, hops, tunnels), entry)
+        });
         let other: Vec<_> =
             entries.filter(|(_, new, old)| new != *old).map(|(at, new, _)| (at, new)).collect();
         for (at, entry) in other {
@@ -463,16 +473,24 @@ impl Compiler {
 }
 
 /// A real server with the next hop toward it.
-fn with_hop(server: RealServer, hops: &NextHops, sources: &mut TunnelSources) -> RealServer {
+fn with_hop(server: RealServer, tunnel: Tunnel, hops: &NextHops, tunnels: &mut Tunnels) -> RealServer {
     let source = hops.source_toward(server.address);
-    let tunnel_source = sources.number(source, server.address);
-    RealServer { hop: hops.toward(server.address), tunnel_source, ..server }
+    let tunnel = tunnels.number(source, server.address, tunnel);
+    RealServer { hop: hops.toward(server.address), tunnel, ..server }
 }
 
 /// Where replies of a service's NAT real servers come from.
 fn nat_servers(service: &model::Service) -> impl Iterator<Item = SocketAddr> {
     let nat = service.servers.iter().filter(|server| server.method == ForwardingMethod::Nat);
     nat.map(|server| server.address)
+}
+
+/// Where a service's real servers take packets out of GUE.
+fn gue_ends(service: &model::Service) -> impl Iterator<Item = (IpAddr, u16)> {
+    service.servers.iter().filter_map(|server| match server.tunnel {
+        Tunnel::Gue { port, .. } => Some((server.address.ip(), port.get())),
+        Tunnel::Ipip | Tunnel::Gre { .. } => None,
+    })
 }
 
 /// Whether connections to other ports of the VIP are this service's as well: FTP's data connections
@@ -487,25 +505,26 @@ fn is_ftp(service: &model::Service) -> bool {
 }
 
 fn build_lookup(compiled: &ServiceTable, lingering: &HashMap<ServerKey, bool>) -> ServiceLookup {
-    let services = || compiled.iter().map(|(_, service)| service);
-    ServiceLookup::build(
-        services().map(|s| {
-            let ServiceKey { protocol, address } = s.model.key;
-            (address.ip(), address.port(), protocol_number(protocol), s.id)
-        }),
-        services().flat_map(|s| {
-            let protocol = protocol_number(s.model.key.protocol);
-            // Data come from other ports than commands.
-            let any_port = is_ftp(&s.model);
-            nat_servers(&s.model)
-                .map(move |address| (address.ip(), if any_port { 0 } else { address.port() }, protocol))
-        }),
-        services().filter(|s| catches_ftp_data(&s.model)).map(|s| (s.model.key.address.ip(), s.id)),
-        services()
-            .filter(|s| is_ftp(&s.model) && nat_servers(&s.model).next().is_some())
-            .map(|s| s.model.key.address.ip()),
-        endpoints_of(lingering),
-    )
+    let mut endpoints = Endpoints { lingering: endpoints_of(lingering), ..Endpoints::default() };
+    for (_, service) in compiled.iter() {
+        let ServiceKey { protocol, address } = service.model.key;
+        let (vip, protocol) = (address.ip(), protocol_number(protocol));
+        endpoints.services.push((vip, address.port(), protocol, service.id));
+        // FTP's data come from other ports than commands.
+        let any_port = is_ftp(&service.model);
+        let nat_servers = nat_servers(&service.model)
+            .map(|server| (server.ip(), if any_port { 0 } else { server.port() }, protocol));
+        let before = endpoints.nat_servers.len();
+        endpoints.nat_servers.extend(nat_servers);
+        if any_port && endpoints.nat_servers.len() > before {
+            endpoints.ftp_by_nat.push(vip);
+        }
+        if catches_ftp_data(&service.model) {
+            endpoints.ftp.push((vip, service.id));
+        }
+        endpoints.gue_ends.extend(gue_ends(&service.model));
+    }
+    ServiceLookup::build(endpoints)
 }
 
 /// What packets of connections to these real servers may come from and go to.
@@ -542,7 +561,8 @@ mod tests {
     fn server(service: u32, n: u32) -> model::RealServer {
         let address = (Ipv4Addr::from(0x0a80_0000 + service * 100 + n), 53).into();
         let thresholds = Thresholds::default();
-        model::RealServer { address, method: ForwardingMethod::Nat, weight: Weight(1), thresholds }
+        let (method, tunnel) = (ForwardingMethod::Nat, Tunnel::default());
+        model::RealServer { address, method, tunnel, weight: Weight(1), thresholds }
     }
 
     fn many() -> Model {
@@ -595,6 +615,7 @@ mod tests {
             address,
             weight: Some(Weight(weight)),
             method: None,
+            tunnel: None,
             upper_threshold: None,
             lower_threshold: None,
         }

@@ -27,9 +27,28 @@ pub struct ServiceLookup {
     ftp: HashMap<IpAddr, ServiceId>,
     /// VIPs of FTP services with NAT real servers, whose data connections are announced.
     ftp_by_nat: HashSet<IpAddr>,
+    /// Where real servers take packets out of GUE.
+    gue_ends: HashSet<(IpAddr, u16)>,
     /// Whether any service, and any NAT real server, has every port.
     every_port: (bool, bool),
     lingering: Lingering,
+}
+
+/// What packets are told apart by.
+#[derive(Debug, Default)]
+pub struct Endpoints {
+    /// Virtual services.
+    pub services: Vec<(IpAddr, u16, u8, ServiceId)>,
+    /// NAT real servers. Where one endpoint is both, it is the service. Port 0 stands for every port.
+    pub nat_servers: Vec<(IpAddr, u16, u8)>,
+    /// TCP services that take connections to other ports of their VIP as well, at most one of each VIP.
+    pub ftp: Vec<(IpAddr, ServiceId)>,
+    /// VIPs of FTP services with NAT real servers.
+    pub ftp_by_nat: Vec<IpAddr>,
+    /// Where real servers take packets out of GUE: address and UDP port.
+    pub gue_ends: Vec<(IpAddr, u16)>,
+    /// What may still have connections.
+    pub lingering: Lingering,
 }
 
 /// What is removed, but may still have connections: their lcores must be found. Port 0 stands for every port.
@@ -62,16 +81,9 @@ fn hash(endpoint: &Endpoint) -> usize {
 }
 
 impl ServiceLookup {
-    /// A table of these services and NAT real servers, whose port 0 stands for every port. Where one endpoint
-    /// is both, it is the service. `ftp` are TCP services that take connections to other ports of their VIP as
-    /// well, at most one of each VIP. `ftp_by_nat` are VIPs of FTP services with NAT real servers.
-    pub fn build(
-        services: impl IntoIterator<Item = (IpAddr, u16, u8, ServiceId)>,
-        nat_servers: impl IntoIterator<Item = (IpAddr, u16, u8)>,
-        ftp: impl IntoIterator<Item = (IpAddr, ServiceId)>,
-        ftp_by_nat: impl IntoIterator<Item = IpAddr>,
-        lingering: Lingering,
-    ) -> ServiceLookup {
+    /// A table of these.
+    pub fn build(endpoints: Endpoints) -> ServiceLookup {
+        let Endpoints { services, nat_servers, ftp, ftp_by_nat, gue_ends, lingering } = endpoints;
         let services: Vec<_> = services
             .into_iter()
             .map(|(ip, port, protocol, id)| ((ip, port, protocol), Meaning::Service(id)))
@@ -85,6 +97,7 @@ impl ServiceLookup {
             nat_server_addresses: addresses(&servers, &lingering.nat_servers),
             ftp: ftp.into_iter().collect(),
             ftp_by_nat: ftp_by_nat.into_iter().collect(),
+            gue_ends: gue_ends.into_iter().collect(),
             every_port: (
                 services.iter().any(|((_, port, _), _)| *port == 0),
                 servers.iter().any(|((_, port, _), _)| *port == 0),
@@ -168,6 +181,11 @@ impl ServiceLookup {
             && self.ftp_by_nat.contains(&ip)
     }
 
+    /// Whether a real server takes packets out of GUE at this address and UDP port.
+    pub fn is_gue_end(&self, end: (IpAddr, u16)) -> bool {
+        self.gue_ends.contains(&end)
+    }
+
     /// Whether a packet between these addresses may belong to a virtual service, going either way.
     pub fn may_concern(&self, source: IpAddr, destination: IpAddr) -> bool {
         self.virtual_addresses.contains(&destination) || self.nat_server_addresses.contains(&source)
@@ -197,14 +215,16 @@ mod tests {
     fn an_empty_table_finds_nothing() {
         let ip = "10.0.0.1".parse().unwrap();
         assert_eq!(ServiceLookup::default().service(ip, 80, 6), None);
-        assert_eq!(ServiceLookup::build([], [], [], [], Lingering::default()).service(ip, 80, 6), None);
+        assert_eq!(ServiceLookup::build(Endpoints::default()).service(ip, 80, 6), None);
     }
 
     #[test]
     fn a_port_of_its_own_goes_before_ftp_and_that_before_every_port() {
         let (vip, other): (IpAddr, IpAddr) = ([10, 99, 0, 1].into(), [10, 99, 0, 2].into());
         let services = [(vip, 21, 6, ServiceId(1)), (vip, 8080, 6, ServiceId(2)), (vip, 0, 6, ServiceId(3))];
-        let lookup = ServiceLookup::build(services, [], [(vip, ServiceId(1))], [], Lingering::default());
+        let ftp = vec![(vip, ServiceId(1))];
+        let lookup =
+            ServiceLookup::build(Endpoints { services: services.into(), ftp, ..Endpoints::default() });
         let found = [20, 21, 22, 80, 1023, 1024, 8080, 65535].map(|port| lookup.service(vip, port, 6));
         assert_eq!(found.map(|id| id.map_or(0, |id| id.0)), [1, 1, 3, 3, 3, 1, 2, 1]);
         assert_eq!(lookup.service(vip, 4000, 17), None);
@@ -214,7 +234,8 @@ mod tests {
     #[test]
     fn replies_come_from_every_port_where_packets_keep_theirs() {
         let (one, two): (IpAddr, IpAddr) = ([10, 0, 2, 11].into(), [10, 0, 2, 12].into());
-        let lookup = ServiceLookup::build([], [(one, 0, 6), (two, 80, 6)], [], [], Lingering::default());
+        let nat_servers = vec![(one, 0, 6), (two, 80, 6)];
+        let lookup = ServiceLookup::build(Endpoints { nat_servers, ..Endpoints::default() });
         assert!(lookup.is_nat_server(one, 1234, 6) && !lookup.is_nat_server(one, 1234, 17));
         assert!(lookup.is_nat_server(two, 80, 6) && !lookup.is_nat_server(two, 81, 6));
     }
@@ -225,7 +246,8 @@ mod tests {
         fn agrees_with_a_map(keys in proptest::collection::hash_set((0u32..64, 1u16..9, 6u8..8), 0..120), probes in proptest::collection::vec((0u32..64, 1u16..9, 6u8..8), 50)) {
             let ip = |n: u32| IpAddr::V4(n.into());
             let map: HashMap<_, _> = keys.iter().enumerate().map(|(i, k)| (*k, ServiceId(i as u32))).collect();
-            let lookup = ServiceLookup::build(map.iter().map(|((a, p, t), id)| (ip(*a), *p, *t, *id)), [], [], [], Lingering::default());
+            let services = map.iter().map(|((a, p, t), id)| (ip(*a), *p, *t, *id)).collect();
+            let lookup = ServiceLookup::build(Endpoints { services, ..Endpoints::default() });
             for probe in probes.into_iter().chain(keys) {
                 prop_assert_eq!(lookup.service(ip(probe.0), probe.1, probe.2), map.get(&probe).copied());
             }

@@ -9,14 +9,14 @@ mod overload;
 mod publish;
 mod registry;
 mod snapshot;
-mod sources;
+mod tunnels;
 
 pub use chunked::Chunked;
 pub use compile::{Compiler, Exhausted, Input, Services};
-pub use lookup::{Lingering, ServiceLookup};
+pub use lookup::{Endpoints, Lingering, ServiceLookup};
 pub use publish::{Mailbox, Publisher, Reader};
 pub use snapshot::{PortInfo, RealServer, ServerTable, ServiceTable, Snapshot, VirtualService};
-pub use sources::{SourceId, TunnelSources};
+pub use tunnels::{TunnelId, Tunnels};
 
 /// A virtual service, as a number that stays the same as long as the service exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use control::model::{self, ForwardingMethod, Settings, Thresholds};
 
-use super::{Chunked, ServerId, ServiceId, ServiceLookup, SourceId, TunnelSources, overload};
+use super::{Chunked, ServerId, ServiceId, ServiceLookup, TunnelId, Tunnels, overload};
 use crate::connection::TimeoutTable;
+use crate::forward::tunnel::Head;
 use crate::id::LcoreId;
 use crate::nexthop::{Hop, MacAddr, NextHops};
 use crate::scheduler::{Candidate, Load, Scheduler};
@@ -56,8 +57,8 @@ pub struct RealServer {
     pub present: bool,
     /// Next hop toward it.
     pub hop: Hop,
-    /// Source address of tunnel headers: [`Snapshot::tunnel_source`].
-    pub tunnel_source: SourceId,
+    /// What is put in front of packets where that is by tunnel: [`Snapshot::tunnel`].
+    pub tunnel: TunnelId,
     /// The virtual service that has it, or had.
     pub service: ServiceId,
     /// Where it has thresholds or the service's scheduler follows its load: which one it is in the order in which real servers
@@ -87,8 +88,8 @@ pub struct Snapshot {
     pub timeouts: TimeoutTable,
     /// What the operator has set of the whole director.
     pub settings: Settings,
-    /// Source addresses of tunnel headers.
-    pub tunnel_sources: TunnelSources,
+    /// What tunnels put in front of packets.
+    pub tunnels: Tunnels,
 }
 
 impl Snapshot {
@@ -104,11 +105,10 @@ impl Snapshot {
         self.servers.get(id.0 as usize)
     }
 
-    /// Source address of tunnel headers toward a real server, of its family; the unspecified one where the
-    /// director has none there.
+    /// What is put in front of packets toward a real server by tunnel.
     #[inline]
-    pub fn tunnel_source(&self, server: &RealServer) -> &IpAddr {
-        self.tunnel_sources.get(server.tunnel_source)
+    pub fn tunnel(&self, server: &RealServer) -> &Head {
+        self.tunnels.get(server.tunnel)
     }
 
     /// Tells whoever goes by the load of a real server that its connections on an lcore are not what they were:

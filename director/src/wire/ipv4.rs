@@ -15,6 +15,8 @@ pub const IPIP: u8 = 4;
 pub const TCP: u8 = 6;
 /// Protocol number of UDP.
 pub const UDP: u8 = 17;
+/// Protocol number of GRE (RFC 2784).
+pub const GRE: u8 = 47;
 /// Protocol number of SCTP.
 pub const SCTP: u8 = 132;
 /// "Don't fragment", in the 16-bit field of flags and fragment offset.

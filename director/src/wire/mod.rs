@@ -5,6 +5,8 @@ pub mod checksum;
 pub mod ethernet;
 mod family;
 pub mod fragment;
+pub mod gre;
+pub mod gue;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use super::{Family, Frame, Transport, checksum, ethernet, icmp, ipv4, ipv6, read_u16};
+use super::{Family, Frame, Transport, checksum, ethernet, gre, gue, icmp, ipv4, ipv6, read_u16, udp};
 
 /// Bytes of a quoted transport header that an error must hold: those that RFC 792 promises.
 const MIN_TRANSPORT: usize = 8;
@@ -61,11 +61,39 @@ impl Quote {
         let at = icmp + icmp::HEADER_LEN;
         let outer = Quoted::read(frame, at, end, is_v6)?;
         // A tunnel's packet carries another one.
-        let (inner, tunnel) = match outer.protocol {
-            ipv4::IPIP => (Quoted::read(frame, outer.transport, end, false)?, Some(outer)),
-            ipv6::IPV6 => (Quoted::read(frame, outer.transport, end, true)?, Some(outer)),
-            _ => (outer, None),
+        let (inner, is_v6_inside) = match outer.protocol {
+            ipv4::IPIP => (outer.transport, false),
+            ipv6::IPV6 => (outer.transport, true),
+            ipv4::GRE => {
+                let (len, is_v6) = gre::inner(frame.get(outer.transport..end)?)?;
+                (outer.transport + len, is_v6)
+            }
+            _ => return Quote::of(frame, outer, None, (is_v6, icmp, end), type_and_code, complaint),
         };
+        let inner = Quoted::read(frame, inner, end, is_v6_inside)?;
+        Quote::of(frame, inner, Some(outer), (is_v6, icmp, end), type_and_code, complaint)
+    }
+
+    /// What is in the quoted packet, if that is one of UDP and takes another one through GUE. `frame` is what `self`
+    /// was read from.
+    pub fn through_gue(&self, frame: &[u8]) -> Option<Quote> {
+        let Quote { is_v6, icmp, end, type_and_code, complaint, .. } = *self;
+        let outer = Quoted::read(frame, self.ip, end, is_v6)?;
+        let gue = outer.transport + udp::HEADER_LEN;
+        let (len, is_v6_inside) = gue::inner(frame.get(gue..end)?)?;
+        let inner = Quoted::read(frame, gue + len, end, is_v6_inside)?;
+        Quote::of(frame, inner, Some(outer), (is_v6, icmp, end), type_and_code, complaint)
+    }
+
+    /// About the packet `inner`, which came through a tunnel if there is an `outer` one.
+    fn of(
+        frame: &[u8],
+        inner: Quoted,
+        outer: Option<Quoted>,
+        (is_v6, icmp, end): (bool, usize, usize),
+        type_and_code: (u8, u8),
+        complaint: Complaint,
+    ) -> Option<Quote> {
         if !matches!(inner.protocol, ipv4::TCP | ipv4::UDP | ipv4::SCTP) {
             return None;
         }
@@ -81,7 +109,7 @@ impl Quote {
             end,
             type_and_code,
             complaint,
-            tunnel: tunnel.map(|outer| (outer.destination, (outer.transport - outer.at) as u16)),
+            tunnel: outer.map(|outer| (outer.destination, (inner.at - outer.at) as u16)),
         })
     }
 

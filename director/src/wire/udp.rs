@@ -10,3 +10,19 @@ pub const CHECKSUM: usize = 6;
 pub fn len(udp: &[u8]) -> u16 {
     super::read_u16(udp, 4)
 }
+
+/// Writes a header without checksum: source and destination port, length of header and payload in bytes.
+#[inline]
+pub fn write(udp: &mut [u8], (source, destination): (u16, u16), len: u16) {
+    for (at, word) in [(0, source), (2, destination), (4, len), (CHECKSUM, 0)] {
+        super::write_u16(udp, at, word);
+    }
+}
+
+/// Writes the checksum of a datagram that ends where `udp` does, begun from the sum of its pseudo header.
+pub fn write_checksum(udp: &mut [u8], pseudo_header: u64) {
+    super::write_u16(udp, CHECKSUM, 0);
+    let checksum = !super::checksum::sum(udp, pseudo_header);
+    // 0 would say that there is none; its other form in one's complement says the same number.
+    super::write_u16(udp, CHECKSUM, if checksum == 0 { 0xffff } else { checksum });
+}

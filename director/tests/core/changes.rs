@@ -1,6 +1,6 @@
 //! Changes while connections live.
 
-use control::model::{ForwardingMethod, Protocol, RealServer, Scheduler, Thresholds, Weight};
+use control::model::{ForwardingMethod, Protocol, RealServer, Scheduler, Thresholds, Tunnel, Weight};
 use director::connection::State;
 use director::service::ServerId;
 use director::stats::Reason;
@@ -110,6 +110,7 @@ fn a_number_is_used_again_only_when_its_connections_are_gone() {
         address: (std::net::Ipv4Addr::new(10, 0, 2, n), 8080).into(),
         method: ForwardingMethod::Nat,
         weight: Weight(1),
+        tunnel: Tunnel::default(),
         thresholds: Thresholds::default(),
     };
     world.edit(key, |service| service.servers.retain(|s| s.address != first));

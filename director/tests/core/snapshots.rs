@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use control::model::{
     Change, Edit, ForwardingMethod, Limits, Model, Protocol, RealServer, Scheduler, SchedulerFlags,
-    ServiceKey, Settings, Thresholds, Timeouts, Weight,
+    ServiceKey, Settings, Thresholds, Timeouts, Tunnel, Weight,
 };
 use director::id::{IfIndex, LcoreId, PortId};
 use director::nexthop::{MacAddr, Neighbour, NextHops, PortLink};
@@ -59,7 +59,7 @@ fn any_edit() -> impl Strategy<Value = Edit> {
             3 => Edit::DeleteService { key },
             4..=7 => {
                 let (method, thresholds) = (ForwardingMethod::Nat, Thresholds::default());
-                let server = RealServer { address, method, weight, thresholds };
+                let server = RealServer { address, method, tunnel: Tunnel::default(), weight, thresholds };
                 Edit::AddServer { service: key, server }
             }
             8 | 9 => Edit::EditServer {
@@ -67,6 +67,7 @@ fn any_edit() -> impl Strategy<Value = Edit> {
                 address,
                 weight: Some(weight),
                 method: None,
+                tunnel: None,
                 upper_threshold: None,
                 lower_threshold: None,
             },

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use control::model::{
     ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Settings,
-    Thresholds, Timeouts, Weight,
+    Thresholds, Timeouts, Tunnel, Weight,
 };
 use director::connection::{Address, Capacity, Connection, Tables};
 use director::forward::pieces::cut;
@@ -115,6 +115,7 @@ pub fn servers(network: &str, port: u16, method: ForwardingMethod, weights: &[u1
         address: SocketAddr::new(server_ip(network, i as u8 + 1), port),
         method,
         weight: Weight(*weight),
+        tunnel: Tunnel::default(),
         thresholds: Thresholds::default(),
     };
     weights.iter().enumerate().map(server).collect()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use control::model::{
     Change, ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Settings,
-    Thresholds, Timeouts, Weight,
+    Thresholds, Timeouts, Tunnel, Weight,
 };
 use director::id::{IfIndex, PortId};
 use director::nexthop::{Address, KernelView, Link, MacAddr, Neighbour, NextHops, PortLink, Route};
@@ -135,7 +135,13 @@ fn real_server(method: Method, traffic: Traffic, address: Ipv4Addr) -> RealServe
         Method::NatRequest | Method::NatReply => (ForwardingMethod::Nat, flows::NAT_PORT),
     };
     let address = SocketAddr::new(address, port);
-    RealServer { address, method, weight: Weight(1), thresholds: Thresholds::default() }
+    RealServer {
+        address,
+        method,
+        tunnel: Tunnel::default(),
+        weight: Weight(1),
+        thresholds: Thresholds::default(),
+    }
 }
 
 /// One interface, real servers on its link, and a router to everybody else.

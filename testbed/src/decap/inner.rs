@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::oracle::packet::ones_complement;
+
 /// The shortest header of IPv4.
 const V4_HEADER: usize = 20;
 /// The header of IPv6 without its extensions.
@@ -26,11 +28,34 @@ impl fmt::Display for Version {
     }
 }
 
+/// What stands between the outer header and the packet inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// Nothing: a packet of this version, by its protocol number.
+    Ip(Version),
+    /// Generic routing encapsulation (RFC 2784).
+    Gre,
+    /// Generic UDP encapsulation (draft-ietf-intarea-gue); a socket of UDP has taken that header off.
+    Gue,
+}
+
+impl fmt::Display for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Carrier::Ip(version) => version.fmt(f),
+            Carrier::Gre => f.write_str("GRE"),
+            Carrier::Gue => f.write_str("GUE"),
+        }
+    }
+}
+
 /// Why a packet was not taken out of its tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The outer packet is not IPv4 with the tunnel's protocol, or is shorter than it says.
     Outer,
+    /// What stands before the inner packet is not what it should be, or its checksum is wrong.
+    Between,
     /// The inner packet is not of its version, or its header is cut off or lies about its length.
     Inner,
     /// The inner packet is longer than what the outer one carries.
@@ -43,6 +68,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::Outer => f.write_str("the outer packet is not of this kind"),
+            Refusal::Between => f.write_str("the header before the inner packet is wrong"),
             Refusal::Inner => f.write_str("the inner packet is not of this kind"),
             Refusal::Truncated => f.write_str("the inner packet is cut off"),
             Refusal::Address(address) => {
@@ -52,20 +78,27 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// The packet of version `inner` in what a raw socket of version `outer` gives, without what may be padded behind it.
+/// The packet inside what a socket for `carrier` over IP of version `outer` gives, without what may be padded behind it.
 ///
 /// # Errors
 /// When it is none, or is not for one of `vips`.
 pub fn decapsulate<'a>(
     outer: Version,
-    inner: Version,
+    carrier: Carrier,
     packet: &'a [u8],
     vips: &[IpAddr],
 ) -> Result<&'a [u8], Refusal> {
     // A raw socket of IPv6 gives what is behind the header and its extensions, one of IPv4 all of it.
-    let carried = match outer {
-        Version::V4 => carried_by_v4(packet, inner).ok_or(Refusal::Outer)?,
-        Version::V6 => packet,
+    let carried = match (outer, carrier) {
+        (Version::V4, Carrier::Ip(_) | Carrier::Gre) => {
+            carried_by_v4(packet, carrier).ok_or(Refusal::Outer)?
+        }
+        _ => packet,
+    };
+    let (inner, carried) = match carrier {
+        Carrier::Ip(version) => (version, carried),
+        Carrier::Gre => behind_gre(carried).ok_or(Refusal::Between)?,
+        Carrier::Gue => behind_gue(carried).ok_or(Refusal::Between)?,
     };
     let (length, destination) = match inner {
         Version::V4 => {
@@ -78,17 +111,48 @@ pub fn decapsulate<'a>(
     if vips.contains(&destination) { Ok(packet) } else { Err(Refusal::Address(destination)) }
 }
 
-/// What a packet of IPv4 carries, if it carries a packet of version `inner`.
-fn carried_by_v4(packet: &[u8], inner: Version) -> Option<&[u8]> {
+/// What a packet of IPv4 carries, if it is the protocol of this carrier.
+fn carried_by_v4(packet: &[u8], carrier: Carrier) -> Option<&[u8]> {
     let (header, total) = v4_lengths(packet)?;
-    let protocol = match inner {
-        Version::V4 => 4,
-        Version::V6 => 41,
+    let protocol = match carrier {
+        Carrier::Ip(Version::V4) => 4,
+        Carrier::Ip(Version::V6) => 41,
+        Carrier::Gre => 47,
+        Carrier::Gue => 17,
     };
     if packet[9] != protocol {
         return None;
     }
     packet.get(header..total)
+}
+
+/// What is behind a header of GRE without key and sequence number, whose checksum is right if it has one.
+fn behind_gre(gre: &[u8]) -> Option<(Version, &[u8])> {
+    let length = match gre.get(..2)? {
+        [0, 0] => 4,
+        [0x80, 0] if ones_complement(gre) == 0xffff => 8,
+        _ => return None,
+    };
+    let version = match gre.get(2..4)? {
+        [0x08, 0x00] => Version::V4,
+        [0x86, 0xdd] => Version::V6,
+        _ => return None,
+    };
+    Some((version, gre.get(length..)?))
+}
+
+/// What is behind a header of GUE, version 0, with its extensions.
+fn behind_gue(gue: &[u8]) -> Option<(Version, &[u8])> {
+    let [first, protocol, ..] = *gue.get(..4)? else { return None };
+    let version = match protocol {
+        4 => Version::V4,
+        41 => Version::V6,
+        _ => return None,
+    };
+    if first >> 5 != 0 {
+        return None;
+    }
+    Some((version, gue.get(4 + usize::from(first & 0x1f) * 4..)?))
 }
 
 /// The lengths of header and packet in an IPv4 header, if it is one.

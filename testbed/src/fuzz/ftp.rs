@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use control::model::{
     ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Thresholds,
-    Weight,
+    Tunnel, Weight,
 };
 use director::pipeline::Action;
 use director::time::Tick;
@@ -21,6 +21,7 @@ fn service(v6: bool) -> Service {
         address: SocketAddr::new(network::server(1, v6), 21),
         method: ForwardingMethod::Nat,
         weight: Weight(1),
+        tunnel: Tunnel::default(),
         thresholds: Thresholds::default(),
     };
     Service {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use control::model::{
     ForwardingMethod, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey,
-    Settings, Thresholds, Weight,
+    Settings, Thresholds, Tunnel, Weight,
 };
 use director::pipeline::{Action, Verdict};
 use director::stats::{Class, Reason};
@@ -37,6 +37,7 @@ fn service(n: u8) -> Service {
             address: SocketAddr::new(network::server(n, v6), 80),
             method,
             weight: Weight(1),
+            tunnel: Tunnel::default(),
             thresholds: Thresholds::default(),
         }
     };

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use control::model::{ForwardingMethod, Protocol, Scheduler};
+use control::model::{ForwardingMethod, Protocol, Scheduler, Tunnel};
 
 use super::{Lab, Ports};
 
@@ -51,6 +51,8 @@ pub struct Server {
     pub address: SocketAddr,
     /// How packets reach it.
     pub method: ForwardingMethod,
+    /// How packets are wrapped where that is by tunnel.
+    pub tunnel: Tunnel,
     /// Its weight.
     pub weight: u16,
 }
@@ -135,6 +137,9 @@ impl Config {
             for server in &service.servers {
                 line(format_args!("  [[service.server]]\n  address = \"{}\"", server.address));
                 line(format_args!("  method = \"{}\"", method(server.method)));
+                if server.tunnel != Tunnel::Ipip {
+                    line(format_args!("  tunnel = \"{}\"", server.tunnel));
+                }
                 line(format_args!("  weight = {}", server.weight));
             }
         }
@@ -207,7 +212,15 @@ impl Service {
         method: ForwardingMethod,
         weight: u16,
     ) -> Self {
-        self.servers.push(Server { address: SocketAddr::new(address.into(), port), method, weight });
+        let address = SocketAddr::new(address.into(), port);
+        self.servers.push(Server { address, method, tunnel: Tunnel::default(), weight });
+        self
+    }
+
+    /// The same with all its real servers by this tunnel.
+    #[must_use]
+    pub fn by_tunnel(mut self, tunnel: Tunnel) -> Self {
+        self.servers.iter_mut().for_each(|server| server.tunnel = tunnel);
         self
     }
 

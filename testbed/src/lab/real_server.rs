@@ -14,7 +14,7 @@ use crate::error::{Context as _, Result};
 /// How long a program of a real server may take until it answers.
 const START: Duration = Duration::from_secs(10);
 
-/// One real server. Its programs: nginx, a TCP echo, a UDP echo, and the far end of the IPIP tunnel.
+/// One real server. Its programs: nginx, a TCP echo, a UDP echo, and the far end of tunnels.
 #[derive(Debug)]
 pub struct RealServer {
     // Programs end before their machine does: fields drop in order.
@@ -184,6 +184,7 @@ http {{
   keepalive_requests 1000000;
   default_type text/plain;
   server {{
+    client_max_body_size 1g;
     listen {web} backlog=4096;
     listen {web_nat} backlog=4096;
     listen [::]:{web} backlog=4096;

@@ -47,6 +47,7 @@ expire_quiescent_template = true
 lblc_expiration = 60
 lblcr_expiration = 2_678_400
 nat_icmp_send = true
+mss_clamp = true
 pmtu_disc = false
 run_estimation = false
 schedule_icmp = true
@@ -84,6 +85,7 @@ one_packet = true
   [[service.server]]
   address = "10.0.2.12"
   method = "tunnel"
+  tunnel = "gue:6080:csum"
 
 [[service]]
 protocol = "tcp"

@@ -90,6 +90,7 @@ fn every_key_reaches_the_configuration() {
         amemthresh: 2000,
         nat_icmp_send: true,
         schedule_icmp: true,
+        mss_clamp: true,
         pmtu_disc: false,
         lblc_expiration: Duration::from_secs(60),
         lblcr_expiration: Duration::from_secs(2_678_400),
@@ -114,6 +115,7 @@ fn every_key_reaches_the_configuration() {
     assert_eq!((dns.persistence, dns.one_packet), (Some(persistence), true));
     assert_eq!((services[0].persistence, services[0].one_packet), (None, false));
     assert_eq!(dns.servers[1].address.to_string(), "10.0.2.12:53");
+    assert_eq!(dns.servers[1].tunnel.to_string(), "gue:6080:csum");
 }
 
 #[test]
@@ -136,7 +138,7 @@ room for 5000 connections of IPv4 and 3000 of IPv6 per lcore, 700 templates, 10 
 timeouts tcp 60 s, tcp_fin 10 s, udp 2678400 s
 settings am_droprate 5, amemthresh 2000, conn_reuse_mode 3, drop_entry 1, drop_packet 2, \
 expire_nodest_conn true, expire_quiescent_template true, lblc_expiration 60, lblcr_expiration 2678400, \
-nat_icmp_send true, pmtu_disc false, run_estimation false, schedule_icmp true, secure_tcp 3, sloppy_sctp true, \
+mss_clamp true, nat_icmp_send true, pmtu_disc false, run_estimation false, schedule_icmp true, secure_tcp 3, sloppy_sctp true, \
 sloppy_tcp true
 port 0 net_tap0,iface=dtap0, virtual device of net_tap, mirrored by dir0, mtu 1400, \
 512 receive and 256 transmit descriptors, RSS by source alone if the device can
@@ -144,7 +146,7 @@ port 1 0000:03:00.0, PCI device, without a mirror, mtu 1500, 1024 receive and 10
 service tcp 10.99.0.1:80 scheduler wlc without real servers
 service udp 10.99.0.1:53 scheduler mh fallback hash_port persistent 600 s granularity 24 one_packet
   10.0.2.11:5353 nat weight 0 upper_threshold 100 lower_threshold 80
-  10.0.2.12:53 tunnel weight 1
+  10.0.2.12:53 tunnel gue:6080:csum weight 1
 ";
     assert_eq!(good(WHOLE).plan(), expected);
     assert!(

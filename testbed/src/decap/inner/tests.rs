@@ -54,7 +54,7 @@ fn the_inner_packet_comes_out_as_it_went_in() {
     for (outer, inner) in KINDS {
         let packet = datagram(of(inner, VIPS), b"hello");
         assert_eq!(
-            decapsulate(outer, inner, &tunnelled(outer, inner, &packet), &VIPS),
+            decapsulate(outer, Carrier::Ip(inner), &tunnelled(outer, inner, &packet), &VIPS),
             Ok(&packet[..]),
             "{inner} in {outer}"
         );
@@ -65,7 +65,7 @@ fn the_inner_packet_comes_out_as_it_went_in() {
 fn options_in_either_header_are_kept_apart_from_payload() {
     let inner = ipv4(6, Ipv4Addr::new(10, 99, 0, 3), 8, b"hello");
     let outer = ipv4(4, Ipv4Addr::new(10, 0, 2, 11), 40, &inner);
-    assert_eq!(decapsulate(V4, V4, &outer, &VIPS), Ok(&inner[..]));
+    assert_eq!(decapsulate(V4, Carrier::Ip(V4), &outer, &VIPS), Ok(&inner[..]));
 }
 
 #[test]
@@ -76,7 +76,11 @@ fn padding_behind_either_packet_is_cut_off() {
         padded_inside.extend_from_slice(&[0; 7]);
         let mut carrier = tunnelled(outer, inner, &padded_inside);
         carrier.extend_from_slice(&[0; 5]);
-        assert_eq!(decapsulate(outer, inner, &carrier, &VIPS), Ok(&packet[..]), "{inner} in {outer}");
+        assert_eq!(
+            decapsulate(outer, Carrier::Ip(inner), &carrier, &VIPS),
+            Ok(&packet[..]),
+            "{inner} in {outer}"
+        );
     }
 }
 
@@ -85,7 +89,7 @@ fn a_packet_for_another_address_is_refused() {
     for (outer, inner) in KINDS {
         let other = of(inner, OTHERS);
         let packet = tunnelled(outer, inner, &datagram(other, b"x"));
-        assert_eq!(decapsulate(outer, inner, &packet, &VIPS), Err(Refusal::Address(other)));
+        assert_eq!(decapsulate(outer, Carrier::Ip(inner), &packet, &VIPS), Err(Refusal::Address(other)));
     }
 }
 
@@ -94,7 +98,11 @@ fn another_protocol_is_refused() {
     for (inner, protocol) in [(V4, 41), (V4, 47), (V6, 4), (V6, 47)] {
         let packet = datagram(of(inner, VIPS), b"x");
         let carrier = ipv4(protocol, Ipv4Addr::new(10, 0, 2, 11), 0, &packet);
-        assert_eq!(decapsulate(V4, inner, &carrier, &VIPS), Err(Refusal::Outer), "{inner} by {protocol}");
+        assert_eq!(
+            decapsulate(V4, Carrier::Ip(inner), &carrier, &VIPS),
+            Err(Refusal::Outer),
+            "{inner} by {protocol}"
+        );
     }
 }
 
@@ -103,7 +111,7 @@ fn an_inner_packet_that_claims_more_than_there_is_is_refused() {
     for (outer, inner) in KINDS {
         let mut packet = datagram(of(inner, VIPS), b"hello");
         packet[if inner == V4 { 3 } else { 5 }] += 1;
-        let refused = decapsulate(outer, inner, &tunnelled(outer, inner, &packet), &VIPS).err();
+        let refused = decapsulate(outer, Carrier::Ip(inner), &tunnelled(outer, inner, &packet), &VIPS).err();
         assert_eq!(refused, Some(Refusal::Truncated), "{inner} in {outer}");
     }
 }
@@ -113,7 +121,7 @@ fn lying_headers_are_refused_at_every_length_and_first_byte() {
     for (outer, inner) in KINDS {
         // Too short a payload to pass for options of a longer header.
         let good = tunnelled(outer, inner, &datagram(of(inner, VIPS), b"hey"));
-        let refuses = |packet: &[u8]| decapsulate(outer, inner, packet, &VIPS).is_err();
+        let refuses = |packet: &[u8]| decapsulate(outer, Carrier::Ip(inner), packet, &VIPS).is_err();
         assert!(!refuses(&good));
         assert!((0..good.len()).all(|cut| refuses(&good[..cut])), "{inner} in {outer}");
         // Of an IPv6 header the first byte has half of the traffic class too.
@@ -132,5 +140,25 @@ fn lying_headers_are_refused_at_every_length_and_first_byte() {
                 assert!(refuses(&packet), "{inner} in {outer}: byte {at} is {first:#x}");
             }
         }
+    }
+}
+
+#[test]
+fn what_gre_and_gue_carry_comes_out() {
+    let packet = datagram(of(V6, VIPS), b"hello");
+    let gre = [&[0, 0, 0x86, 0xdd][..], &packet].concat();
+    assert_eq!(decapsulate(V6, Carrier::Gre, &gre, &VIPS), Ok(&packet[..]));
+    let outer = ipv4(47, Ipv4Addr::new(10, 0, 2, 11), 0, &gre);
+    assert_eq!(decapsulate(V4, Carrier::Gre, &outer, &VIPS), Ok(&packet[..]));
+    let mut summed = [&[0x80, 0, 0x86, 0xdd, 0, 0, 0, 0][..], &packet].concat();
+    assert_eq!(decapsulate(V6, Carrier::Gre, &summed, &VIPS), Err(Refusal::Between), "no sum of its own");
+    let sum = !ones_complement(&summed);
+    summed[4..6].copy_from_slice(&sum.to_be_bytes());
+    assert_eq!(decapsulate(V6, Carrier::Gre, &summed, &VIPS), Ok(&packet[..]));
+    for (gue, good) in
+        [(&[0, 41, 0, 0][..], true), (&[1, 41, 0, 0, 9, 9, 9, 9], true), (&[0x20, 41, 0, 0], false)]
+    {
+        let gue = [gue, &packet].concat();
+        assert_eq!(decapsulate(V4, Carrier::Gue, &gue, &VIPS).is_ok(), good, "{gue:?}");
     }
 }
