@@ -23,6 +23,8 @@ pub(super) enum Classified {
 
 /// What became of a frame that is no TCP or UDP of IPv4.
 pub(super) enum Other {
+    /// It goes on as a flow of IPv4.
+    Ipv4,
     /// It goes on as a flow of IPv6.
     Ipv6,
     /// It is a fragment of TCP, UDP or SCTP by IPv4, for [`Pipeline::gather`] to look at.
@@ -92,6 +94,10 @@ impl Pipeline {
                     self.go_on(ipv4_flow, station);
                     Other::SctpOfIpv4
                 }
+                Transport::Ipsec => {
+                    self.go_on(ipv4_flow, station);
+                    Other::Ipv4
+                }
                 _ => error_or_elsewhere(bytes, &ipv4_flow.frame),
             };
         }
@@ -99,7 +105,7 @@ impl Pipeline {
             return Other::Decided(malformed(error));
         }
         match flow.frame.transport {
-            Transport::Tcp | Transport::Udp => {
+            Transport::Tcp | Transport::Udp | Transport::Ipsec => {
                 self.go_on(flow, station);
                 Other::Ipv6
             }

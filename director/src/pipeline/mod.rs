@@ -145,6 +145,7 @@ impl Pipeline {
         for (at, packet) in packets.iter_mut().enumerate().filter(|(at, _)| others & 1 << at != 0) {
             match self.classify_other(station, packet.bytes(), (&mut ipv4_flows[at], &mut flows[at])) {
                 Other::Ipv6 => self.tables.ipv6().prefetch_bucket(flows[at].hash),
+                Other::Ipv4 => self.tables.ipv4().prefetch_bucket(ipv4_flows[at].hash),
                 Other::FragmentOfIpv4 => {
                     let decided = self.fragment(snapshot, now, arrival, &mut ipv4_flows[at], packet);
                     decided.into_iter().for_each(|decided| self.decide(&mut verdicts[at], decided));

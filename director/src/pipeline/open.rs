@@ -53,6 +53,10 @@ impl Pipeline {
         if let Some(verdict) = self.hand_over(snapshot, flow, &key) {
             return verdict;
         }
+        if flow.frame.transport == Transport::Ipsec {
+            // It follows a key exchange, or is the kernel's (Linux `ip_vs_proto_ah_esp.c`).
+            return Verdict::punt(Reason::OtherProtocol);
+        }
         if opens(flow)
             && self.templates.expectations().any()
             && let Some(verdict) = self.expected(snapshot, now, flow, packet)

@@ -17,6 +17,10 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 /// Protocol number of GRE (RFC 2784).
 pub const GRE: u8 = 47;
+/// Protocol number of ESP (RFC 4303).
+pub const ESP: u8 = 50;
+/// Protocol number of AH (RFC 4302).
+pub const AH: u8 = 51;
 /// Protocol number of SCTP.
 pub const SCTP: u8 = 132;
 /// "Don't fragment", in the 16-bit field of flags and fragment offset.

@@ -31,7 +31,7 @@ pub struct Frame<A> {
     pub total_len: u16,
     /// Length of the IP header with its options or extension headers, in bytes.
     pub header_len: u16,
-    /// IP protocol number; of IPv6 that behind all extension headers.
+    /// IP protocol number; of IPv6 that behind all extension headers. That of UDP for [`Transport::Ipsec`].
     pub protocol: u8,
     /// What it carries.
     pub transport: Transport,
@@ -56,6 +56,11 @@ impl<A: Family> Frame<A> {
         transport: Transport::Other,
         tcp_flags: 0,
     };
+
+    fn put_ipsec(&mut self) {
+        self.protocol = ipv4::UDP;
+        self.put(Transport::Ipsec, u32::from(udp::ISAKMP) << 16 | u32::from(udp::ISAKMP), 0);
+    }
 
     fn put(&mut self, transport: Transport, ports: u32, tcp_flags: u8) {
         self.transport = transport;
@@ -132,6 +137,9 @@ pub enum Transport {
     LaterFragment,
     /// SCTP with a whole header and at least the head of a chunk.
     Sctp,
+    /// ESP or AH, be it a fragment. Protocol and ports are those of the key exchange between the same hosts: such a
+    /// packet goes where that went.
+    Ipsec,
     /// ICMP or ICMPv6 in one piece.
     Icmp,
     /// An ICMP error about a packet of TCP, UDP or SCTP. Addresses, ports and protocol of the frame are those of a packet
@@ -299,6 +307,10 @@ fn parse_fragment<A: Family>(
         ipv4::TCP => tcp::MIN_HEADER_LEN,
         ipv4::UDP => udp::HEADER_LEN,
         ipv4::SCTP => sctp::MIN_PACKET_LEN,
+        ipv4::ESP | ipv4::AH => {
+            into.put_ipsec();
+            return Ok(());
+        }
         _ => {
             into.put(Transport::Other, 0, 0);
             return Ok(());
@@ -349,6 +361,7 @@ fn parse_transport<A: Family>(protocol: u8, payload: &[u8], into: &mut Frame<A>)
             into.put(Transport::Udp, ports(payload), 0);
         }
         ipv4::SCTP => return parse_sctp(payload, into),
+        ipv4::ESP | ipv4::AH => into.put_ipsec(),
         protocol if protocol == A::ICMP => into.put(Transport::Icmp, 0, 0),
         _ => into.put(Transport::Other, 0, 0),
     }

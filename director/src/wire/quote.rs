@@ -20,15 +20,17 @@ pub enum Complaint {
     Unreachable,
 }
 
-/// An ICMP error about a packet of TCP, UDP or SCTP. All offsets are from the start of the frame.
+/// An ICMP error about a packet of TCP, UDP or SCTP, or of ESP or AH. All offsets are from the start of the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quote {
     /// Source of the quoted packet; of the one inside where that is a tunnel's.
     pub source: (IpAddr, u16),
     /// Its destination.
     pub destination: (IpAddr, u16),
-    /// Its protocol: TCP, UDP or SCTP.
+    /// Its protocol: TCP, UDP or SCTP. That of the key exchange where it is ESP or AH, as the ports are.
     pub protocol: u8,
+    /// The ports stand in the quoted packet.
+    pub has_ports: bool,
     /// The error is ICMPv6.
     pub is_v6: bool,
     /// Where the ICMP header is.
@@ -94,14 +96,20 @@ impl Quote {
         type_and_code: (u8, u8),
         complaint: Complaint,
     ) -> Option<Quote> {
-        if !matches!(inner.protocol, ipv4::TCP | ipv4::UDP | ipv4::SCTP) {
-            return None;
-        }
-        let ports = frame.get(inner.transport..end).filter(|bytes| bytes.len() >= MIN_TRANSPORT)?;
+        let transport = frame.get(inner.transport..end).filter(|bytes| bytes.len() >= MIN_TRANSPORT)?;
+        let (protocol, ports) = match inner.protocol {
+            protocol @ (ipv4::TCP | ipv4::UDP | ipv4::SCTP) => {
+                (protocol, Some((read_u16(transport, 0), read_u16(transport, 2))))
+            }
+            ipv4::ESP | ipv4::AH => (ipv4::UDP, None),
+            _ => return None,
+        };
+        let (source_port, destination_port) = ports.unwrap_or((udp::ISAKMP, udp::ISAKMP));
         Some(Quote {
-            source: (inner.source, read_u16(ports, 0)),
-            destination: (inner.destination, read_u16(ports, 2)),
-            protocol: inner.protocol,
+            source: (inner.source, source_port),
+            destination: (inner.destination, destination_port),
+            protocol,
+            has_ports: ports.is_some(),
             is_v6,
             icmp,
             ip: inner.at,
@@ -232,6 +240,9 @@ fn pseudo_header(frame: &[u8], quote: &Quote) -> u64 {
 /// quote goes by addresses and ports.
 pub fn rewrite<A: Family>(frame: &mut [u8], quote: &Quote, side: super::Side, address: A, port: u16) {
     let _ = A::rewrite_address(&mut frame[quote.ip..], side, address);
+    if !quote.has_ports {
+        return;
+    }
     let at = quote.transport + if side == super::Side::Source { 0 } else { 2 };
     super::write_u16(frame, at, port);
 }

@@ -5,6 +5,9 @@ pub const HEADER_LEN: usize = 8;
 /// Where the checksum is; 0 there means that the sender computed none.
 pub const CHECKSUM: usize = 6;
 
+/// Port of the key exchange that ESP and AH follow (RFC 7296).
+pub const ISAKMP: u16 = 500;
+
 /// Length of header and payload, in bytes, as it claims.
 #[inline]
 pub fn len(udp: &[u8]) -> u16 {

@@ -9,6 +9,7 @@ mod frames;
 mod ftp;
 mod icmp;
 mod icmpv6;
+mod ipsec;
 mod ipv6;
 mod lcore;
 mod least;

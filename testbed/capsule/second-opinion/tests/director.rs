@@ -24,6 +24,9 @@ const HEADERS: usize = 54;
 /// Protocol number of SCTP, which capsule does not know.
 const SCTP: u8 = 132;
 
+/// Protocol numbers of ESP and AH, which carry nothing to read.
+const IPSEC: [u8; 2] = [50, 51];
+
 /// Where the UDP checksum is in a frame.
 const UDP_CHECKSUM: usize = 40;
 
@@ -98,16 +101,21 @@ fn every_frame_of_capsules_is_read_as_capsule_meant_it() {
 /// Bytes of the headers to overwrite, more often such that decide what the rest is taken for.
 fn damage() -> impl Strategy<Value = Vec<(usize, u8)>> {
     let deciding = prop_oneof![
-        Just((12, 0x81)),                                      // EtherType: a tag
-        (Just(14), 0x30..=0x5fu8),                             // version and header length
-        (16..18usize, any::<u8>()),                            // total length
-        (Just(17), 20..80u8),                                  // the same, near the truth for small packets
-        (20..22usize, any::<u8>()),                            // fragment
-        (Just(23), prop_oneof![Just(1), Just(SCTP), 4..20u8]), // protocol
-        (Just(46), any::<u8>()),                               // TCP data offset
-        (38..40usize, any::<u8>()),                            // UDP length
+        Just((12, 0x81)),                                                      // EtherType: a tag
+        (Just(14), 0x30..=0x5fu8),                                             // version and header length
+        (16..18usize, any::<u8>()),                                            // total length
+        (Just(17), 20..80u8),       // the same, near the truth for small packets
+        (20..22usize, any::<u8>()), // fragment
+        (Just(23), prop_oneof![Just(1), Just(SCTP), Just(IPSEC[0]), 4..20u8]), // protocol
+        (Just(46), any::<u8>()),    // TCP data offset
+        (38..40usize, any::<u8>()), // UDP length
     ];
     vec(prop_oneof![deciding, (0..HEADERS, any::<u8>())], 1..4)
+}
+
+/// What Director takes a packet of this protocol for, if that is not `other`.
+fn opaque(protocol: u8, other: Transport) -> Transport {
+    if IPSEC.contains(&protocol) { Transport::Ipsec } else { other }
 }
 
 /// Headers damaged, the frame perhaps cut short: what capsule can say of the result, Director says too,
@@ -143,7 +151,10 @@ fn damaged_frames_are_read_alike() {
                 let balanced = matches!(bytes[14 + 9], 6 | 17 | SCTP);
                 // Some of them cut a header in two, or are of no length that a fragment has.
                 if !balanced {
-                    prop_assert_eq!(director_reads(&bytes)?.transport, Transport::Other);
+                    prop_assert_eq!(
+                        director_reads(&bytes)?.transport,
+                        opaque(bytes[14 + 9], Transport::Other)
+                    );
                 } else if !matches!(director, Err(Error::BadFragment | Error::BadSctpHeader)) {
                     let is_first = bytes[14 + 6] & 0x1f == 0 && bytes[14 + 7] == 0;
                     let expected = if is_first { Transport::FirstFragment } else { Transport::LaterFragment };
@@ -167,7 +178,8 @@ fn damaged_frames_are_read_alike() {
                 "protocol"
             }
             Err(NoOpinion::OtherProtocol) => {
-                let expected = if bytes[14 + 9] == 1 { Transport::Icmp } else { Transport::Other };
+                let transparent = if bytes[14 + 9] == 1 { Transport::Icmp } else { Transport::Other };
+                let expected = opaque(bytes[14 + 9], transparent);
                 prop_assert_eq!(director_reads(&bytes)?.transport, expected);
                 "protocol"
             }
