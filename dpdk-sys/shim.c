@@ -65,7 +65,7 @@ const struct dpdk_sys_field *dpdk_sys_mbuf_fields(void)
 {
 	static const struct dpdk_sys_field fields[] = {
 		FIELD(buf_addr), FIELD(data_off), FIELD(refcnt), FIELD(nb_segs), FIELD(port), FIELD(ol_flags),
-		FIELD(packet_type), FIELD(pkt_len), FIELD(data_len), FIELD(vlan_tci), FIELD(hash.rss), FIELD(buf_len),
+		FIELD(packet_type), FIELD(pkt_len), FIELD(data_len), FIELD(vlan_tci), FIELD(vlan_tci_outer), FIELD(hash.rss), FIELD(buf_len),
 		FIELD(pool), FIELD(next), { NULL, 0, 0 },
 	};
 

@@ -36,6 +36,7 @@ enum dpdk_sys_mbuf_layout {
 	DPDK_SYS_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),
 	DPDK_SYS_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
 	DPDK_SYS_MBUF_VLAN_TCI = offsetof(struct rte_mbuf, vlan_tci),
+	DPDK_SYS_MBUF_VLAN_TCI_OUTER = offsetof(struct rte_mbuf, vlan_tci_outer),
 	DPDK_SYS_MBUF_RSS_HASH = offsetof(struct rte_mbuf, hash.rss),
 	DPDK_SYS_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
 	DPDK_SYS_MBUF_POOL = offsetof(struct rte_mbuf, pool),
@@ -63,6 +64,10 @@ static const uint32_t DPDK_SYS_VERSION_22_11 = RTE_VERSION_NUM(22, 11, 0, 0);
 
 /* 64-bit flags: RTE_BIT64 hides them from bindgen. */
 static const uint64_t DPDK_SYS_TX_OFFLOAD_MBUF_FAST_FREE = RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
+static const uint64_t DPDK_SYS_RX_VLAN = RTE_MBUF_F_RX_VLAN;
+static const uint64_t DPDK_SYS_RX_VLAN_STRIPPED = RTE_MBUF_F_RX_VLAN_STRIPPED;
+static const uint64_t DPDK_SYS_RX_QINQ = RTE_MBUF_F_RX_QINQ;
+static const uint64_t DPDK_SYS_RX_QINQ_STRIPPED = RTE_MBUF_F_RX_QINQ_STRIPPED;
 static const uint64_t DPDK_SYS_RX_OFFLOAD_RSS_HASH = RTE_ETH_RX_OFFLOAD_RSS_HASH;
 static const uint64_t DPDK_SYS_RSS_IPV4 = RTE_ETH_RSS_IPV4;
 static const uint64_t DPDK_SYS_RSS_FRAG_IPV4 = RTE_ETH_RSS_FRAG_IPV4;

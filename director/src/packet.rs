@@ -1,5 +1,7 @@
 //! What the core needs of a packet, whatever holds it: a DPDK mbuf, a test vector, a fuzzer's input.
 
+use crate::wire::vlan::Tags;
+
 /// A whole Ethernet frame in one contiguous piece of memory, with room in front for encapsulation.
 pub trait PacketBuf {
     /// The frame, from the destination MAC to its last byte (no FCS).
@@ -12,6 +14,9 @@ pub trait PacketBuf {
     /// False, and nothing changed, where there is no room for that.
     #[must_use]
     fn prepend(&mut self, n: usize) -> bool;
+
+    /// Cuts `n` bytes off the frame's front; all of them where there are no more.
+    fn trim_front(&mut self, n: usize);
 
     /// Cuts the frame to its first `len` bytes. A `len` not below its length changes nothing.
     fn truncate(&mut self, len: usize);
@@ -28,6 +33,13 @@ pub trait PacketBuf {
 
     /// Keeps a number beside the frame, for whoever gets the packet next.
     fn set_note(&mut self, note: u32);
+
+    /// VLAN tags that the frame came with and that were taken out of it, by the NIC or by [`PacketBuf::set_tags`]'s
+    /// caller.
+    fn tags(&self) -> Tags;
+
+    /// Keeps VLAN tags beside the frame, for whoever gets the packet next.
+    fn set_tags(&mut self, tags: Tags);
 
     /// Frees packets, at once where that is cheaper than one by one. Leaves the vector empty, with its room.
     #[inline]
@@ -61,6 +73,7 @@ pub struct BytesPacket {
     buffer: Vec<u8>,
     start: usize,
     note: u32,
+    tags: Tags,
 }
 
 impl BytesPacket {
@@ -76,7 +89,7 @@ impl BytesPacket {
     pub fn with_headroom(frame: &[u8], headroom: usize) -> BytesPacket {
         let mut buffer = vec![0; headroom];
         buffer.extend_from_slice(frame);
-        BytesPacket { buffer, start: headroom, note: 0 }
+        BytesPacket { buffer, start: headroom, note: 0, tags: Tags::NONE }
     }
 }
 
@@ -107,6 +120,18 @@ impl PacketBuf for BytesPacket {
 
     fn set_note(&mut self, note: u32) {
         self.note = note;
+    }
+
+    fn tags(&self) -> Tags {
+        self.tags
+    }
+
+    fn set_tags(&mut self, tags: Tags) {
+        self.tags = tags;
+    }
+
+    fn trim_front(&mut self, n: usize) {
+        self.start = self.buffer.len().min(self.start + n);
     }
 
     fn truncate(&mut self, len: usize) {

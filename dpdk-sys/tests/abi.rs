@@ -40,6 +40,7 @@ fn mbuf_fields_are_where_the_c_compiler_puts_them() {
         ("pkt_len", DPDK_SYS_MBUF_PKT_LEN, size_of::<u32>()),
         ("data_len", DPDK_SYS_MBUF_DATA_LEN, size_of::<u16>()),
         ("vlan_tci", DPDK_SYS_MBUF_VLAN_TCI, size_of::<u16>()),
+        ("vlan_tci_outer", DPDK_SYS_MBUF_VLAN_TCI_OUTER, size_of::<u16>()),
         ("hash.rss", DPDK_SYS_MBUF_RSS_HASH, size_of::<u32>()),
         ("buf_len", DPDK_SYS_MBUF_BUF_LEN, size_of::<u16>()),
         ("pool", DPDK_SYS_MBUF_POOL, size_of::<*mut u8>()),

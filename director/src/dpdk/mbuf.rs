@@ -7,9 +7,15 @@ use std::ptr::NonNull;
 use dpdk_sys::rte_mbuf;
 
 use crate::packet::PacketBuf;
+use crate::wire::vlan::{CUSTOMER, SERVICE, Tag, Tags};
 
 /// Room in front of a received frame, in bytes: enough for an outer IPv6 header.
 pub const HEADROOM: u16 = dpdk_sys::RTE_PKTMBUF_HEADROOM as u16;
+
+/// Flags of frames whose VLAN tag was taken off: the only one, or the inner one of two.
+const TAG_OFF: u64 = dpdk_sys::DPDK_SYS_RX_VLAN | dpdk_sys::DPDK_SYS_RX_VLAN_STRIPPED;
+/// Flags of frames whose outer VLAN tag was taken off.
+const OUTER_TAG_OFF: u64 = dpdk_sys::DPDK_SYS_RX_QINQ | dpdk_sys::DPDK_SYS_RX_QINQ_STRIPPED;
 
 /// A packet of DPDK, owned: given back to its pool when dropped.
 ///
@@ -126,6 +132,27 @@ impl Mbuf {
         self.set(dpdk_sys::DPDK_SYS_MBUF_PKT_LEN, u32::from(len));
     }
 
+    /// The VLAN tags that `flags` tell of. Which kinds they are stands where [`PacketBuf::set_tags`] wrote it; a NIC does
+    /// not say, and means the kinds of IEEE 802.1ad where there are two, else that of IEEE 802.1Q.
+    #[cold]
+    fn tags_off(&self, flags: u64) -> Tags {
+        let kinds: u32 = self.get(dpdk_sys::DPDK_SYS_MBUF_PACKET_TYPE);
+        let kind = |kind: u32, otherwise| match kind as u16 {
+            written @ (CUSTOMER | SERVICE) => written,
+            _ => otherwise,
+        };
+        let mut tags = Tags::NONE;
+        if flags & dpdk_sys::DPDK_SYS_RX_QINQ_STRIPPED != 0 {
+            let tci = self.get(dpdk_sys::DPDK_SYS_MBUF_VLAN_TCI_OUTER);
+            let _ = tags.push(Tag { tpid: kind(kinds >> 16, SERVICE), tci });
+        }
+        if flags & dpdk_sys::DPDK_SYS_RX_VLAN_STRIPPED != 0 {
+            let tci = self.get(dpdk_sys::DPDK_SYS_MBUF_VLAN_TCI);
+            let _ = tags.push(Tag { tpid: kind(kinds, CUSTOMER), tci });
+        }
+        tags
+    }
+
     /// Frees the segments behind the first.
     #[cold]
     fn cut_to_first_segment(&mut self) {
@@ -173,6 +200,43 @@ impl PacketBuf for Mbuf {
         self.set(dpdk_sys::DPDK_SYS_MBUF_DATA_LEN, data_len);
         self.set(dpdk_sys::DPDK_SYS_MBUF_PKT_LEN, pkt_len.wrapping_add(u32::from(n)));
         true
+    }
+
+    #[inline]
+    fn trim_front(&mut self, n: usize) {
+        let n = n.min(self.len()) as u16;
+        let pkt_len: u32 = self.get(dpdk_sys::DPDK_SYS_MBUF_PKT_LEN);
+        self.set(dpdk_sys::DPDK_SYS_MBUF_DATA_OFF, self.data_off() + n);
+        self.set(dpdk_sys::DPDK_SYS_MBUF_DATA_LEN, self.data_len() - n);
+        self.set(dpdk_sys::DPDK_SYS_MBUF_PKT_LEN, pkt_len.wrapping_sub(u32::from(n)));
+    }
+
+    #[inline]
+    fn tags(&self) -> Tags {
+        let flags: u64 = self.get(dpdk_sys::DPDK_SYS_MBUF_OL_FLAGS);
+        if flags & (dpdk_sys::DPDK_SYS_RX_VLAN_STRIPPED | dpdk_sys::DPDK_SYS_RX_QINQ_STRIPPED) == 0 {
+            return Tags::NONE;
+        }
+        self.tags_off(flags)
+    }
+
+    fn set_tags(&mut self, tags: Tags) {
+        let mut flags: u64 = self.get(dpdk_sys::DPDK_SYS_MBUF_OL_FLAGS);
+        flags &= !(TAG_OFF | OUTER_TAG_OFF);
+        let mut tags = tags.as_slice().iter().rev();
+        if let Some(tag) = tags.next() {
+            flags |= TAG_OFF;
+            self.set(dpdk_sys::DPDK_SYS_MBUF_VLAN_TCI, tag.tci);
+            let mut kinds = u32::from(tag.tpid);
+            if let Some(outer) = tags.next() {
+                flags |= OUTER_TAG_OFF;
+                self.set(dpdk_sys::DPDK_SYS_MBUF_VLAN_TCI_OUTER, outer.tci);
+                kinds |= u32::from(outer.tpid) << 16;
+            }
+            // What a driver says of the packet's type, nobody here asks for.
+            self.set(dpdk_sys::DPDK_SYS_MBUF_PACKET_TYPE, kinds);
+        }
+        self.set(dpdk_sys::DPDK_SYS_MBUF_OL_FLAGS, flags);
     }
 
     #[inline]

@@ -15,6 +15,7 @@ pub mod quote;
 pub mod sctp;
 pub mod tcp;
 pub mod udp;
+pub mod vlan;
 
 pub use family::{Family, Side};
 pub use parse::{Frame, Ipv4Frame, Ipv6Frame, Parsed, Transport, parse, parse_ipv6};

@@ -1,6 +1,7 @@
 //! A packet that is stamped anew without an allocation: for what is measured or counted without DPDK.
 
 use director::packet::PacketBuf;
+use director::wire::vlan::Tags;
 
 use super::flows::{MAX_FRAME, Templates};
 
@@ -59,6 +60,17 @@ impl PacketBuf for FixedPacket {
             self.start -= n;
         }
         room
+    }
+
+    fn tags(&self) -> Tags {
+        Tags::NONE
+    }
+
+    /// Nobody here sends tagged frames.
+    fn set_tags(&mut self, _: Tags) {}
+
+    fn trim_front(&mut self, n: usize) {
+        self.start = self.end.min(self.start + n);
     }
 
     #[inline(always)]
