@@ -48,7 +48,10 @@ fn kernel_view() -> KernelView {
     for side in [1u8, 2] {
         let link = IfIndex(side.into());
         let mac = Some(MacAddr(network::DIRECTOR[usize::from(side) - 1]));
-        view.links.insert(link, Link { name: format!("dir{side}"), mac, mtu: network::MTU as u32, up: true });
+        view.links.insert(
+            link,
+            Link { name: format!("dir{side}"), mac, mtu: network::MTU as u32, up: true, vlan: None },
+        );
         for v6 in [false, true] {
             let own = network::own(side, v6);
             let prefix_len = if v6 { 48 } else { 24 };

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt};
 use netlink_packet_route::address::AddressAttribute;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags};
+use netlink_packet_route::link::{InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -23,7 +23,8 @@ use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 use tokio::sync::watch;
 
 use crate::id::IfIndex;
-use crate::nexthop::{Address, KernelView, Link, MacAddr, Neighbour, Route};
+use crate::nexthop::{Address, KernelView, Link, MacAddr, Neighbour, Route, VlanLink};
+use crate::wire::vlan::{CUSTOMER, Tag};
 
 /// How long events are collected before the kernel is asked.
 const SETTLE: Duration = Duration::from_millis(1);
@@ -139,17 +140,7 @@ async fn dump(handle: &Handle) -> Result<KernelView, NetlinkError> {
     let mut view = KernelView::default();
     let mut links = handle.link().get().execute();
     while let Some(message) = links.try_next().await? {
-        let mut link =
-            Link { name: String::new(), mac: None, mtu: 0, up: message.header.flags.contains(LinkFlags::Up) };
-        for attribute in message.attributes {
-            match attribute {
-                LinkAttribute::IfName(name) => link.name = name,
-                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
-                LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(MacAddr),
-                _ => {}
-            }
-        }
-        view.links.insert(IfIndex(message.header.index), link);
+        view.links.insert(IfIndex(message.header.index), link_of(message));
     }
     let mut addresses = handle.address().get().execute();
     while let Some(message) = addresses.try_next().await? {
@@ -186,6 +177,37 @@ async fn dump(handle: &Handle) -> Result<KernelView, NetlinkError> {
         view.neighbours.extend(neighbour_of(&message));
     }
     Ok(view)
+}
+
+fn link_of(message: LinkMessage) -> Link {
+    let up = message.header.flags.contains(LinkFlags::Up);
+    let mut link = Link { name: String::new(), mac: None, mtu: 0, up, vlan: None };
+    let (mut parent, mut tag, mut is_elsewhere) = (None, None, false);
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(MacAddr),
+            LinkAttribute::Link(index) => parent = Some(IfIndex(index)),
+            // The parent is in another network namespace, and its index one of that.
+            LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
+            LinkAttribute::LinkInfo(infos) => tag = infos.iter().find_map(tag_of),
+            _ => {}
+        }
+    }
+    link.vlan = parent.zip(tag).filter(|_| !is_elsewhere).map(|(parent, tag)| VlanLink { parent, tag });
+    link
+}
+
+/// The tag of a VLAN interface (Linux `vlan_fill_info` in `net/8021q/vlan_netlink.c`).
+fn tag_of(info: &LinkInfo) -> Option<Tag> {
+    let LinkInfo::Data(InfoData::Vlan(data)) = info else { return None };
+    let id = data.iter().find_map(|info| if let InfoVlan::Id(id) = info { Some(*id) } else { None })?;
+    // A kernel before 3.10 does not say, and knows one kind alone.
+    let tpid = data
+        .iter()
+        .find_map(|info| if let InfoVlan::Protocol(kind) = info { Some(u16::from(*kind)) } else { None });
+    Some(Tag { tpid: tpid.unwrap_or(CUSTOMER), tci: id & 0x0fff })
 }
 
 fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
@@ -268,4 +290,52 @@ fn neighbour_of(message: &NeighbourMessage) -> Option<(Neighbour, MacAddr)> {
         }
     }
     Some((Neighbour { link: IfIndex(message.header.ifindex), ip: ip? }, mac?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::vlan::SERVICE;
+    use netlink_packet_core::Parseable as _;
+
+    /// An attribute: length, type, value, padding; in the order of this machine (`struct rtattr`).
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let len = 4 + value.len();
+        let mut bytes = [(len as u16).to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(value);
+        bytes.resize(len.next_multiple_of(4), 0);
+        bytes
+    }
+
+    /// What a kernel tells of `dir0.100@dir0`, an interface that is up.
+    fn message(data: &[Vec<u8>], more: &[Vec<u8>]) -> LinkMessage {
+        let info = [attribute(1, b"vlan\0"), attribute(2, &data.concat())].concat();
+        let mut bytes = vec![0, 0, 1, 0];
+        bytes.extend(7u32.to_ne_bytes());
+        bytes.extend(0x1_1043u32.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(attribute(3, b"dir0.100\0"));
+        bytes.extend(attribute(1, &[2, 0, 0, 0, 0, 1]));
+        bytes.extend(attribute(4, &1496u32.to_ne_bytes()));
+        bytes.extend(attribute(5, &3u32.to_ne_bytes()));
+        bytes.extend(more.concat());
+        bytes.extend(attribute(18, &info));
+        LinkMessage::parse(&bytes[..]).unwrap()
+    }
+
+    #[test]
+    fn a_vlan_interface_has_a_parent_and_a_tag() {
+        let id = attribute(1, &100u16.to_ne_bytes());
+        let protocol = |kind: u16| attribute(5, &kind.to_be_bytes());
+        let link = link_of(message(&[id.clone(), protocol(SERVICE)], &[]));
+        assert_eq!((link.name.as_str(), link.mtu, link.up), ("dir0.100", 1496, true));
+        assert_eq!(link.mac, Some(MacAddr([2, 0, 0, 0, 0, 1])));
+        let vlan = |tpid| Some(VlanLink { parent: IfIndex(3), tag: Tag { tpid, tci: 100 } });
+        assert_eq!(link.vlan, vlan(SERVICE));
+        assert_eq!(link_of(message(&[id.clone(), protocol(CUSTOMER)], &[])).vlan, vlan(CUSTOMER));
+        assert_eq!(link_of(message(std::slice::from_ref(&id), &[])).vlan, vlan(CUSTOMER));
+        assert_eq!(link_of(message(&[protocol(CUSTOMER)], &[])).vlan, None);
+        let elsewhere = attribute(37, &0i32.to_ne_bytes());
+        assert_eq!(link_of(message(&[id], &[elsewhere])).vlan, None, "of another namespace");
+    }
 }

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::routes::{RouteTable, source_address};
-use super::{KernelView, MacAddr, Neighbour};
+use super::{KernelView, MacAddr, Neighbour, Vlans};
 use crate::id::{IfIndex, PortId};
 
 /// A way out that needs no more questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Egress {
-    /// The port.
+    /// The port, or the number of a VLAN interface behind those of the ports ([`Vlans::get`]).
     pub port: PortId,
     /// The largest IP packet, in bytes.
     pub mtu: u16,
@@ -22,7 +22,7 @@ pub struct Egress {
 /// A neighbour whose Ethernet address is not known yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Unresolved {
-    /// The port that leads to it.
+    /// The port or VLAN interface that leads to it, as [`Egress::port`].
     pub port: PortId,
     /// Its address on that link.
     pub neighbour: Neighbour,
@@ -83,20 +83,26 @@ impl CachedEgress {
 pub struct NextHops {
     /// Of its own among all that this process has made; 0 of the empty ones, which know no way.
     version: u32,
-    ports: HashMap<IfIndex, PortId>,
+    /// Ports and VLAN interfaces on them, by their interfaces.
+    outs: HashMap<IfIndex, PortId>,
+    vlans: Vlans,
     local: BTreeSet<IpAddr>,
     routes: RouteTable,
     view: std::sync::Arc<KernelView>,
 }
 
 impl NextHops {
-    /// Looks routes up in `view` and leaves by the ports whose interfaces `ports` names.
+    /// Looks routes up in `view` and leaves by the ports whose interfaces `ports` names, and by VLAN interfaces on
+    /// these.
     pub fn build(view: std::sync::Arc<KernelView>, ports: &[PortLink]) -> NextHops {
         static BUILT: AtomicU32 = AtomicU32::new(0);
+        let mut outs = ports.iter().map(|p| (p.link, p.port)).collect();
+        let vlans = Vlans::build(&view, &mut outs);
         NextHops {
             // Two with the same number would have to be four thousand million changes apart.
             version: BUILT.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1),
-            ports: ports.iter().map(|p| (p.link, p.port)).collect(),
+            outs,
+            vlans,
             local: view.addresses.iter().map(|a| a.ip).collect(),
             routes: RouteTable::build(&view),
             view,
@@ -109,8 +115,7 @@ impl NextHops {
             return Hop::Local;
         }
         let Some(route) = self.routes.lookup(ip) else { return Hop::NoRoute };
-        let (Some(&port), Some(link)) = (self.ports.get(&route.link), self.view.links.get(&route.link))
-        else {
+        let (Some(&port), Some(link)) = (self.outs.get(&route.link), self.view.links.get(&route.link)) else {
             return Hop::NoRoute;
         };
         let Some(MacAddr(source)) = link.mac else { return Hop::NoRoute };
@@ -151,11 +156,13 @@ impl NextHops {
         }
     }
 
-    /// What an unresolved next hop is by now.
+    /// What an unresolved next hop, of these next hops or of earlier ones, is by now.
     pub fn again(&self, unresolved: &Unresolved) -> Hop {
-        match self.mac_of(unresolved.neighbour.link) {
-            Some(MacAddr(source)) => self.resolve(*unresolved, source),
-            None => Hop::NoRoute,
+        let link = unresolved.neighbour.link;
+        match (self.outs.get(&link), self.mac_of(link)) {
+            // VLAN interfaces may have got other numbers.
+            (Some(&port), Some(MacAddr(source))) => self.resolve(Unresolved { port, ..*unresolved }, source),
+            _ => Hop::NoRoute,
         }
     }
 
@@ -166,7 +173,7 @@ impl NextHops {
 
     /// The neighbour that packets to an address go to, resolved or not.
     pub fn neighbour_toward(&self, ip: IpAddr) -> Option<Neighbour> {
-        let route = self.routes.lookup(ip).filter(|route| self.ports.contains_key(&route.link))?;
+        let route = self.routes.lookup(ip).filter(|route| self.outs.contains_key(&route.link))?;
         (!self.local.contains(&ip)).then(|| Neighbour { link: route.link, ip: route.gateway.unwrap_or(ip) })
     }
 
@@ -174,6 +181,12 @@ impl NextHops {
     pub fn source_toward(&self, ip: IpAddr) -> Option<IpAddr> {
         let route = self.routes.lookup(ip)?;
         source_address(&self.view, route, ip)
+    }
+
+    /// The VLAN interfaces on ports.
+    #[inline]
+    pub fn vlans(&self) -> &Vlans {
+        &self.vlans
     }
 
     /// The Ethernet address of a port's interface.

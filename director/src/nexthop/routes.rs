@@ -71,7 +71,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn view(up: [bool; 2]) -> KernelView {
-        let link = |up| Link { name: "x".into(), mac: None, mtu: 1500, up };
+        let link = |up| Link { name: "x".into(), mac: None, mtu: 1500, up, vlan: None };
         KernelView {
             links: [(IfIndex(1), link(up[0])), (IfIndex(2), link(up[1]))].into(),
             ..KernelView::default()

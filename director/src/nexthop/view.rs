@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use crate::id::IfIndex;
+use crate::wire::vlan::Tag;
 
 /// An Ethernet address, in the order of transmission.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +29,17 @@ pub struct Link {
     pub mtu: u32,
     /// Administratively up (`IFF_UP`).
     pub up: bool,
+    /// What it is on another interface of this network namespace, where it is a VLAN interface.
+    pub vlan: Option<VlanLink>,
+}
+
+/// What makes an interface a VLAN interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VlanLink {
+    /// The interface that carries its frames, tagged.
+    pub parent: IfIndex,
+    /// Their tag, without priority.
+    pub tag: Tag,
 }
 
 /// A local address of the director.

@@ -45,7 +45,10 @@ fn server_ip(network: &str, n: u8) -> IpAddr {
 pub fn kernel_view() -> KernelView {
     let mut view = KernelView::default();
     for (index, name, mac) in [(10, "dir0", D0), (11, "dir1", D1)] {
-        view.links.insert(IfIndex(index), Link { name: name.into(), mac: Some(mac), mtu: 1500, up: true });
+        view.links.insert(
+            IfIndex(index),
+            Link { name: name.into(), mac: Some(mac), mtu: 1500, up: true, vlan: None },
+        );
     }
     for (index, address, prefix_len) in [
         (10, "10.0.1.254", 24),

@@ -148,7 +148,7 @@ fn real_server(method: Method, traffic: Traffic, address: Ipv4Addr) -> RealServe
 fn kernel_view(services: &BTreeMap<ServiceKey, Arc<Service>>) -> KernelView {
     let mut view = KernelView::default();
     let mac = Some(MacAddr(flows::DIRECTOR_MAC));
-    view.links.insert(LINK, Link { name: "dir0".to_owned(), mac, mtu: 1500, up: true });
+    view.links.insert(LINK, Link { name: "dir0".to_owned(), mac, mtu: 1500, up: true, vlan: None });
     for (traffic, more) in [(Traffic::Udp, 0), (Traffic::Udp6, 96)] {
         let of = |address| flows::in_family(traffic, address);
         let route = |network, prefix_len, gateway| Route {
