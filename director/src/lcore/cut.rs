@@ -1,9 +1,9 @@
 //! Packets that leave in pieces, since they are too long for their link.
 
-use super::{QueuePair, lose, transmit};
-use crate::forward::pieces::{Uncut, cut};
+use super::lose;
+use crate::forward::pieces::{self, Uncut};
 use crate::id::LcoreId;
-use crate::pipeline::MAX_BURST;
+use crate::packet::PacketBuf;
 use crate::stats::{LcoreCounters, Reason};
 
 /// What an lcore cuts packets by.
@@ -18,23 +18,16 @@ impl Cutter {
         Cutter { next_id: u32::from(lcore.0) << 24 }
     }
 
-    /// Sends a packet by a port in pieces of at most `mtu` bytes. The packet itself stays with the caller, who frees it.
+    /// Gives a packet to `leave` in pieces of at most `mtu` bytes. The packet itself stays with the caller, who frees it.
     #[cold]
-    pub(super) fn send<Q: QueuePair>(
+    pub(super) fn cut<P: PacketBuf>(
         &mut self,
         counters: &LcoreCounters,
-        queues: &mut Q,
-        leaving: &mut Vec<Q::Packet>,
-        packet: &Q::Packet,
+        packet: &P,
         mtu: u16,
+        leave: impl FnMut(P),
     ) {
-        let id = self.take_id();
-        let made = cut(packet, mtu, id, |piece| {
-            leaving.push(piece);
-            if leaving.len() == MAX_BURST {
-                transmit(counters, queues, leaving);
-            }
-        });
+        let made = pieces::cut(packet, mtu, self.take_id(), leave);
         // Each piece is a packet more, the whole one less: it has left, or is lost.
         match made {
             Ok(pieces) => counters.pieces.add((pieces as u64).wrapping_sub(1)),

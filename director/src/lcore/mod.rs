@@ -6,6 +6,7 @@ mod cut;
 mod gather;
 mod hold;
 pub mod query;
+mod vlan;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,13 +20,13 @@ use query::{Answerer, QueryBox};
 use rtrb::PushError;
 
 use crate::id::PortId;
-use crate::nexthop::{Neighbour, Unresolved};
+use crate::nexthop::{Neighbour, Unresolved, Vlans};
 use crate::packet::PacketBuf;
 use crate::pipeline::{Action, Arrival, MAX_BURST, Pipeline, Verdict};
 use crate::service::Reader;
 use crate::stats::{LcoreCounters, QueueCounters, Reason};
 use crate::time::Tick;
-use crate::wire::ethernet;
+use crate::wire::{self, ethernet};
 
 /// Connections and slots of the timing wheel that are looked at between bursts.
 const EXPIRE_PER_TURN: usize = 32;
@@ -238,6 +239,10 @@ impl<Q: QueuePair> Lcore<Q> {
         let came = burst.len();
         if came > 0 {
             self.counters.received.add(came as u64);
+            let vlans = self.snapshots.current().hops.vlans();
+            if !vlans.is_empty() {
+                vlan::take_off(&mut burst, port, vlans);
+            }
             let strays = self.process(Arrival::Port(port), &mut burst, now, |_| port);
             if strays > 0
                 && let Some(counters) = self.ports[usize::from(port.0)].counters.get(usize::from(queue))
@@ -283,13 +288,19 @@ impl<Q: QueuePair> Lcore<Q> {
         for (at, packet) in burst.drain(..).enumerate() {
             let port = port_of(at);
             match self.verdicts[at].action {
-                Action::Forward(out) => {
-                    let leaving = &mut self.leaving[usize::from(out.0)];
-                    leaving.push(packet);
-                    if leaving.len() == MAX_BURST {
-                        transmit(&self.counters, &mut self.ports[usize::from(out.0)].queues, leaving);
+                Action::Forward(out) => match self.leaving.get_mut(usize::from(out.0)) {
+                    Some(leaving) => {
+                        leaving.push(packet);
+                        if leaving.len() == MAX_BURST {
+                            transmit(&self.counters, &mut self.ports[usize::from(out.0)].queues, leaving);
+                        }
                     }
-                }
+                    None => {
+                        let vlans = self.snapshots.current().hops.vlans();
+                        let (ports, leaving) = (&mut self.ports, &mut self.leaving);
+                        self.spent.extend(leave_tagged(&self.counters, ports, leaving, packet, out, vlans));
+                    }
+                },
                 Action::Drop => {
                     self.counters.dropped.add(1);
                     self.spent.push(packet);
@@ -309,9 +320,12 @@ impl<Q: QueuePair> Lcore<Q> {
                     }
                 }
                 Action::Cut(out) => {
-                    let (mtu, out) = (packet.note() as u16, usize::from(out.0));
-                    let (queues, leaving) = (&mut self.ports[out].queues, &mut self.leaving[out]);
-                    self.cutter.send(&self.counters, queues, leaving, &packet, mtu);
+                    let vlans = self.snapshots.current().hops.vlans();
+                    let (counters, ports, leaving) = (&self.counters, &mut self.ports, &mut self.leaving);
+                    let mtu = packet.note() as u16;
+                    self.cutter.cut(counters, &packet, mtu, |piece| {
+                        leave_by(counters, ports, leaving, piece, out, vlans);
+                    });
                     self.spent.push(packet);
                 }
                 Action::Hold(wait) => self.hold(packet, self.pipeline.awaited(wait), now),
@@ -385,21 +399,18 @@ impl<Q: QueuePair> Lcore<Q> {
 
     fn release_held(&mut self, news: bool, now: Tick) {
         let (counters, ports, leaving) = (&self.counters, &mut self.ports, &mut self.leaving);
-        let cutter = &mut self.cutter;
-        self.hold.release(&self.snapshots.current().hops, news, now, |released| {
+        let (hops, cutter) = (&self.snapshots.current().hops, &mut self.cutter);
+        self.hold.release(hops, news, now, |released| {
             counters.held.sub(1);
             match released {
                 Released::GivenUp(_) => lose(counters, Reason::NeighbourSilent, 1),
                 Released::Ready(mut packet, egress) => {
-                    let out = usize::from(egress.port.0);
                     ethernet::write_addresses(packet.bytes_mut(), &egress.addresses);
+                    let mut leave = |packet| leave_by(counters, ports, leaving, packet, egress.port, hops.vlans());
                     if packet.bytes().len() > ethernet::HEADER_LEN + usize::from(egress.mtu) {
-                        cutter.send(counters, &mut ports[out].queues, &mut leaving[out], &packet, egress.mtu);
-                        return;
-                    }
-                    leaving[out].push(packet);
-                    if leaving[out].len() == MAX_BURST {
-                        transmit(counters, &mut ports[out].queues, &mut leaving[out]);
+                        cutter.cut(counters, &packet, egress.mtu, leave);
+                    } else {
+                        leave(packet);
                     }
                 }
             }
@@ -432,6 +443,61 @@ impl<Q: QueuePair> Lcore<Q> {
     }
 }
 
+/// Lets a packet leave by a port.
+fn leave<Q: QueuePair>(
+    counters: &LcoreCounters,
+    ports: &mut [LcorePort<Q>],
+    leaving: &mut [Vec<Q::Packet>],
+    packet: Q::Packet,
+    out: PortId,
+) {
+    let (port, leaving) = (&mut ports[usize::from(out.0)], &mut leaving[usize::from(out.0)]);
+    leaving.push(packet);
+    if leaving.len() == MAX_BURST {
+        transmit(counters, &mut port.queues, leaving);
+    }
+}
+
+/// Lets a packet leave by a port or a VLAN interface.
+#[cold]
+fn leave_by<Q: QueuePair>(
+    counters: &LcoreCounters,
+    ports: &mut [LcorePort<Q>],
+    leaving: &mut [Vec<Q::Packet>],
+    packet: Q::Packet,
+    out: PortId,
+    vlans: &Vlans,
+) {
+    if usize::from(out.0) < ports.len() {
+        leave(counters, ports, leaving, packet, out);
+    } else {
+        leave_tagged(counters, ports, leaving, packet, out, vlans);
+    }
+}
+
+/// Lets a packet leave by a VLAN interface. Returns it where it is lost.
+#[cold]
+#[inline(never)]
+fn leave_tagged<Q: QueuePair>(
+    counters: &LcoreCounters,
+    ports: &mut [LcorePort<Q>],
+    leaving: &mut [Vec<Q::Packet>],
+    mut packet: Q::Packet,
+    out: PortId,
+    vlans: &Vlans,
+) -> Option<Q::Packet> {
+    match vlan::put_on(&mut packet, out, vlans) {
+        Some(port) => {
+            leave(counters, ports, leaving, packet, port);
+            None
+        }
+        None => {
+            lose(counters, Reason::NoHeadroom, 1);
+            Some(packet)
+        }
+    }
+}
+
 /// Sends what is leaving by a port; what its queue does not take is lost.
 fn transmit<Q: QueuePair>(counters: &LcoreCounters, queues: &mut Q, leaving: &mut Vec<Q::Packet>) {
     counters.forwarded.add(queues.transmit(leaving) as u64);
@@ -441,8 +507,13 @@ fn transmit<Q: QueuePair>(counters: &LcoreCounters, queues: &mut Q, leaving: &mu
     }
 }
 
-/// Gives a packet to the kernel. Returns it where the kernel does not take it, or needs no copy of it.
-fn punt<P>(counters: &LcoreCounters, exception: &mut Exception<P>, packet: P) -> Option<P> {
+/// Gives a packet to the kernel, with the tags that it came with. Returns it where the kernel does not take it, or needs
+/// no copy of it.
+fn punt<P: PacketBuf>(counters: &LcoreCounters, exception: &mut Exception<P>, mut packet: P) -> Option<P> {
+    if !wire::vlan::restore(&mut packet) {
+        lose(counters, Reason::NoHeadroom, 1);
+        return Some(packet);
+    }
     match exception {
         Exception::Mirror(ring) => match ring.push(packet) {
             Ok(()) => {

@@ -3,10 +3,11 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::flow::Flow;
-use super::{Pipeline, Verdict};
+use super::{Arrival, Pipeline, Verdict};
 use crate::connection::Address;
 use crate::nexthop::MacAddr;
 use crate::packet::PacketBuf;
+use crate::service::Snapshot;
 use crate::stats::Reason;
 use crate::wire::quote::Quote;
 use crate::wire::{self, Family, Frame, Parsed, Transport, ethernet};
@@ -43,39 +44,61 @@ pub(super) enum Other {
 
 impl Pipeline {
     /// Looks at a frame, and reads it if it is IPv4. `station` is the Ethernet address of the port that it came by,
-    /// where it came by a port.
+    /// where it came by a port. `None` where that is not the one to which it is addressed:
+    /// [`Pipeline::classify_for_other`] knows more.
     #[inline(always)]
     pub(super) fn classify<P: PacketBuf>(
         &self,
         station: Option<MacAddr>,
         packet: &P,
         flow: &mut Flow<Ipv4Addr>,
-    ) -> Classified {
+    ) -> Option<Classified> {
         if !packet.is_whole() {
-            return Classified::Decided(Verdict::drop(Reason::Scattered));
+            return Some(Classified::Decided(Verdict::drop(Reason::Scattered)));
         }
         let bytes = packet.bytes();
         let parsed = match wire::parse(bytes, &mut flow.frame) {
             Ok(parsed) => parsed,
-            Err(error) => return Classified::Decided(malformed(error)),
+            Err(error) => return Some(Classified::Decided(malformed(error))),
         };
         if let Some(ours) = station
             && ours != ethernet::destination(bytes)
         {
-            return Classified::Decided(not_for_us(bytes));
+            return None;
         }
         match parsed {
             Parsed::Ipv4 => {}
-            Parsed::Ipv6 => return Classified::Other,
-            Parsed::Other => return Classified::Decided(Verdict::punt(Reason::NotIp)),
+            Parsed::Ipv6 => return Some(Classified::Other),
+            Parsed::Other => return Some(Classified::Decided(Verdict::punt(Reason::NotIp))),
         }
         match flow.frame.transport {
             Transport::Tcp | Transport::Udp => {}
-            Transport::Other => return Classified::Decided(Verdict::punt(Reason::OtherProtocol)),
-            _ => return Classified::Other,
+            Transport::Other => return Some(Classified::Decided(Verdict::punt(Reason::OtherProtocol))),
+            _ => return Some(Classified::Other),
         }
         self.go_on(flow, station);
-        Classified::Ipv4
+        Some(Classified::Ipv4)
+    }
+
+    /// As [`Pipeline::classify`], for a frame whose Ethernet destination is not the port's. Where it came with the tags
+    /// of a VLAN interface it may be that one's: both addresses are the director's there (Linux `vlan_do_receive` in
+    /// `net/8021q/vlan_core.c`).
+    #[cold]
+    #[inline(never)]
+    pub(super) fn classify_for_other<P: PacketBuf>(
+        &self,
+        snapshot: &Snapshot,
+        arrival: Arrival,
+        packet: &P,
+        flow: &mut Flow<Ipv4Addr>,
+    ) -> Classified {
+        let tags = packet.tags();
+        let vlan = match arrival {
+            Arrival::Port(port) if !tags.is_empty() => snapshot.hops.vlans().find(port, tags),
+            _ => None,
+        };
+        let classified = vlan.and_then(|vlan| self.classify(Some(vlan.mac), packet, flow));
+        classified.unwrap_or_else(|| Classified::Decided(not_for_us(packet.bytes())))
     }
 
     /// Looks at a frame that [`Pipeline::classify`] left, and reads it if it is IPv6. ICMP is mostly the kernel's, but
@@ -149,8 +172,7 @@ fn malformed(error: wire::Error) -> Verdict {
     })
 }
 
-/// A frame whose Ethernet destination is not the port's.
-#[cold]
+/// A frame whose Ethernet destination is not the director's.
 fn not_for_us(bytes: &[u8]) -> Verdict {
     if ethernet::is_group(ethernet::destination(bytes)) {
         Verdict::punt(Reason::Group)

@@ -115,7 +115,8 @@ impl Pipeline {
         for (at, (packet, (flow, verdict))) in
             packets.iter().zip(flows.iter_mut().zip(verdicts.iter_mut())).enumerate()
         {
-            match self.classify(station, packet, flow) {
+            let classified = self.classify(station, packet, flow);
+            match classified.unwrap_or_else(|| self.classify_for_other(snapshot, arrival, packet, flow)) {
                 Classified::Ipv4 => self.tables.ipv4().prefetch_bucket(flow.hash),
                 Classified::Other => others |= 1 << at,
                 Classified::Decided(decided) => self.decide(verdict, decided),

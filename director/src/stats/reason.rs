@@ -77,7 +77,7 @@ reasons! {
     FragmentElsewhere HandedOver "fragment_elsewhere",
     /// A fragment that came before the first one of its packet, and waits for that.
     FragmentWaits Waiting "fragment_waits",
-    /// Neither IPv4 nor IPv6: ARP, VLAN tags.
+    /// Neither IPv4 nor IPv6: ARP, tags of VLANs that the kernel has no interface of.
     NotIp Punted "not_ip",
     /// Sent to a group of hosts: broadcast or multicast.
     Group Punted "group",

@@ -12,7 +12,7 @@ pub enum Parsed {
     Ipv4,
     /// An IPv6 packet, for [`parse_ipv6`] to look at.
     Ipv6,
-    /// Anything else (ARP, tagged frames): not for the data plane.
+    /// Anything else (ARP, frames whose tags were not taken off): not for the data plane.
     Other,
 }
 
