@@ -14,6 +14,7 @@ use director::dpdk::{
 };
 use director::id::{LcoreId, PortId};
 use director::packet::{PacketBuf, PacketPool};
+use director::wire::vlan::{self, Tag, Tags};
 
 use own_process::{allowed_cpus, options, own_process, run_again};
 
@@ -257,6 +258,38 @@ fn a_mbuf_grows_in_front_and_is_cut_behind() {
         // SAFETY: from `into_raw`, once.
         drop(unsafe { Mbuf::from_raw(raw) });
         assert_eq!(pool.available(), 63);
+    });
+}
+
+#[test]
+fn a_mbuf_keeps_its_vlan_tags_beside_the_frame() {
+    own_process("a_mbuf_keeps_its_vlan_tags_beside_the_frame", |_| {
+        let eal = start();
+        let pool = pool_of(&eal, 63);
+        let [c, s] = [(vlan::CUSTOMER, 0xe064), (vlan::SERVICE, 7)].map(|(tpid, tci)| Tag { tpid, tci });
+        let mut mbuf = packet(&pool, &frame(1, 100));
+        assert!(mbuf.tags().is_empty());
+        mbuf.set_note(0xdead_beef);
+        for tags in [&[c][..], &[s], &[s, c], &[c, c], &[c, s], &[s, s], &[]] {
+            let tags = Tags::new(tags).expect("two at most");
+            mbuf.set_tags(tags);
+            assert_eq!(mbuf.tags(), tags);
+            assert!(vlan::restore(&mut mbuf) && mbuf.tags().is_empty());
+            assert_eq!(vlan::read(mbuf.bytes(), Tags::NONE), tags);
+            vlan::remove(&mut mbuf, tags.bytes());
+            assert_eq!(mbuf.bytes(), frame(1, 100));
+        }
+        assert_eq!(mbuf.note(), 0xdead_beef, "the note is none of the tags' business");
+
+        mbuf.trim_front(30);
+        assert_eq!((mbuf.bytes(), mbuf.headroom()), (&frame(1, 100)[30..], usize::from(HEADROOM) + 30));
+        mbuf.trim_front(1000);
+        assert!(mbuf.bytes().is_empty());
+        mbuf.set_tags(Tags::new(&[s, c]).expect("two"));
+        drop(mbuf);
+        for _ in 0..63 {
+            assert!(pool.alloc(64).expect("a packet").tags().is_empty(), "of the packet before");
+        }
     });
 }
 

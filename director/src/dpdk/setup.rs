@@ -86,6 +86,12 @@ impl<'a> Setup<'a> {
         ))
     }
 
+    /// The MTU that the driver is to be told, so that it takes frames of the port's with two VLAN tags. What a driver
+    /// adds to an MTU for the rest of a frame, it says by its limits; not every one counts the tags in.
+    fn driver_mtu(&self) -> u16 {
+        with_tags(self.config.mtu, self.info.max_mtu, self.info.max_rx_pktlen)
+    }
+
     fn check(&self, doing: &str, code: i32) -> Result<(), DpdkError> {
         match code {
             0 => Ok(()),
@@ -148,7 +154,7 @@ impl<'a> Setup<'a> {
     /// Numbers of queues, offloads, RSS. Returns what was set.
     fn configure(&self) -> Result<(Option<Rss>, u64), DpdkError> {
         let mut conf = rte_eth_conf::default();
-        conf.rxmode.mtu = u32::from(self.config.mtu);
+        conf.rxmode.mtu = u32::from(self.driver_mtu());
         conf.txmode.offloads = self.info.tx_offload_capa & dpdk_sys::DPDK_SYS_TX_OFFLOAD_MBUF_FAST_FREE;
         let offloads = conf.txmode.offloads;
         let mut key = rss::Key::new();
@@ -221,10 +227,45 @@ impl<'a> Setup<'a> {
             return Ok(());
         }
         // SAFETY: the port is configured and stopped.
-        let code = unsafe { dpdk_sys::rte_eth_dev_set_mtu(self.device.port(), self.config.mtu) };
+        let code = unsafe { dpdk_sys::rte_eth_dev_set_mtu(self.device.port(), self.driver_mtu()) };
         if code == -libc::ENOTSUP {
             return Ok(());
         }
         self.check("setting its MTU", code)
+    }
+}
+
+/// An MTU with room for as many bytes as two VLAN tags have beyond what the driver adds to it, as far as `max_mtu` allows.
+/// Where a driver does not name its limits it adds what it likes, and is told the MTU as it is: those are the drivers
+/// without hardware.
+fn with_tags(mtu: u16, max_mtu: u16, max_frame: u32) -> u16 {
+    // Header, two tags, checksum.
+    const AROUND: u32 = 14 + 2 * 4 + 4;
+    let adds = max_frame.saturating_sub(u32::from(max_mtu));
+    if max_mtu == u16::MAX || max_frame == u32::MAX || adds < 14 {
+        return mtu;
+    }
+    let missing = AROUND.saturating_sub(adds) as u16;
+    mtu.saturating_add(missing).min(max_mtu).max(mtu)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_tags;
+
+    #[test]
+    fn a_driver_that_does_not_count_tags_is_told_a_greater_mtu() {
+        // Header and checksum; one tag more; both.
+        assert_eq!(with_tags(1500, 9000, 9018), 1508);
+        assert_eq!(with_tags(1500, 9000, 9022), 1504);
+        assert_eq!(with_tags(1500, 9000, 9026), 1500);
+        assert_eq!(with_tags(9000, 9000, 9018), 9000, "no more than it takes");
+        assert_eq!(with_tags(8998, 9000, 9018), 9000);
+        // No limits named, or such that mean nothing.
+        for (max_mtu, max_frame) in
+            [(u16::MAX, u32::MAX), (u16::MAX, 1518), (9000, u32::MAX), (9000, 9000), (9000, 0)]
+        {
+            assert_eq!(with_tags(1500, max_mtu, max_frame), 1500);
+        }
     }
 }

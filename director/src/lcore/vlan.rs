@@ -4,7 +4,7 @@
 use crate::id::PortId;
 use crate::nexthop::Vlans;
 use crate::packet::PacketBuf;
-use crate::wire::vlan;
+use crate::wire::vlan::{self, Tags};
 
 /// Takes the tags off frames of VLANs that are known on their port, and leaves them beside the frames; those of other
 /// VLANs stay tagged, or become so again where a NIC took the tag off, and are the kernel's.
@@ -33,5 +33,7 @@ pub(super) fn take_off<P: PacketBuf>(burst: &mut [P], port: PortId, vlans: &Vlan
 #[inline(never)]
 pub(super) fn put_on<P: PacketBuf>(packet: &mut P, out: PortId, vlans: &Vlans) -> Option<PortId> {
     let vlan = vlans.get(out)?;
+    // Those that it came with are no longer its own, and net_ring would pass them on.
+    packet.set_tags(Tags::NONE);
     vlan::insert(packet, vlan.tags).then_some(vlan.port)
 }

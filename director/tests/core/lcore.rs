@@ -21,14 +21,14 @@ use crate::world::{Shape, World, ip, server_mac, service};
 
 /// What a port is fed with, by which receive queue, and what it sent; it takes `room` more packets.
 #[derive(Default)]
-struct Wire {
+pub struct Wire {
     queue: u16,
-    incoming: Vec<BytesPacket>,
-    sent: Vec<Vec<u8>>,
+    pub incoming: Vec<BytesPacket>,
+    pub sent: Vec<Vec<u8>>,
     room: usize,
 }
 
-struct FakePort(Rc<RefCell<Wire>>);
+pub struct FakePort(Rc<RefCell<Wire>>);
 
 impl QueuePair for FakePort {
     type Packet = BytesPacket;
@@ -50,20 +50,20 @@ impl QueuePair for FakePort {
     }
 }
 
-struct Bench {
-    world: World,
-    publisher: Publisher,
-    lcores: Vec<Lcore<FakePort>>,
+pub struct Bench {
+    pub world: World,
+    pub publisher: Publisher,
+    pub lcores: Vec<Lcore<FakePort>>,
     /// `wires[lcore][port]`.
-    wires: Vec<[Rc<RefCell<Wire>>; 2]>,
-    punted: Vec<rtrb::Consumer<BytesPacket>>,
-    from_kernel: rtrb::Producer<BytesPacket>,
-    wanted: Vec<rtrb::Consumer<Neighbour>>,
-    queries: Vec<Arc<QueryBox>>,
-    counters: Vec<Arc<LcoreCounters>>,
+    pub wires: Vec<[Rc<RefCell<Wire>>; 2]>,
+    pub punted: Vec<rtrb::Consumer<BytesPacket>>,
+    pub from_kernel: rtrb::Producer<BytesPacket>,
+    pub wanted: Vec<rtrb::Consumer<Neighbour>>,
+    pub queries: Vec<Arc<QueryBox>>,
+    pub counters: Vec<Arc<LcoreCounters>>,
     /// Of the receive queues of each port.
-    queues: [Arc<[QueueCounters]>; 2],
-    now: Nanos,
+    pub queues: [Arc<[QueueCounters]>; 2],
+    pub now: Nanos,
 }
 
 fn bench(lcores: usize) -> Bench {
@@ -77,7 +77,7 @@ fn bench(lcores: usize) -> Bench {
     bench_of(world)
 }
 
-fn bench_of(mut world: World) -> Bench {
+pub fn bench_of(mut world: World) -> Bench {
     let lcores = world.pipelines.len();
     let rings = hand_over_rings(lcores, 64);
     let first = std::mem::replace(&mut world.snapshot, director::service::Compiler::empty_snapshot(0));
@@ -146,7 +146,7 @@ impl Bench {
     }
 
     /// Every lcore turns `n` times, a microsecond apart.
-    fn turn(&mut self, n: usize) {
+    pub fn turn(&mut self, n: usize) {
         for _ in 0..n {
             for lcore in &mut self.lcores {
                 self.now.0 += 1000;
@@ -154,6 +154,14 @@ impl Bench {
             }
         }
         assert!(self.counters.iter().all(|c| c.is_conserved()), "{:?}", self.counters[0]);
+    }
+
+    /// Makes what was changed in `world` take effect.
+    pub fn publish(&mut self) {
+        self.world.publish();
+        let fresh =
+            std::mem::replace(&mut self.world.snapshot, director::service::Compiler::empty_snapshot(0));
+        self.publisher.publish(fresh);
     }
 
     /// Packets at the wrong lcore, by receive queue, which are as many as lcores.
@@ -291,9 +299,7 @@ fn packets_wait_for_a_neighbour_and_go_when_it_is_found() {
     let wanted = bench.wanted[0].pop().unwrap();
     assert_eq!(wanted.ip, ip("10.0.2.11"));
     bench.world.view.neighbours.insert(wanted, server_mac(1));
-    bench.world.publish();
-    let fresh = std::mem::replace(&mut bench.world.snapshot, director::service::Compiler::empty_snapshot(0));
-    bench.publisher.publish(fresh);
+    bench.publish();
     bench.turn(1);
     assert_eq!((c.held.get(), c.forwarded.get()), (0, 3));
     assert!(bench.sent(0, 1)[0].starts_with("to 02:00:00:00:01:0b IP 10.0.1.1>10.99.0.1"));
@@ -324,7 +330,7 @@ fn a_silent_neighbour_loses_its_packets_by_name() {
 }
 
 /// Fragments of one datagram to the service of port 53, as many as `at` cuts it into.
-fn fragments(port: u16, id: u32, at: &[usize]) -> Vec<BytesPacket> {
+pub fn fragments(port: u16, id: u32, at: &[usize]) -> Vec<BytesPacket> {
     let whole = Frame::udp(("10.0.1.1", port), ("10.99.0.1", 53), &[7; 200]).bytes();
     crate::fragments::cut(&whole, at, id).iter().map(|fragment| BytesPacket::new(fragment)).collect()
 }

@@ -24,4 +24,5 @@ mod snapshots;
 mod table;
 mod thresholds;
 mod tunnel;
+mod vlan;
 mod world;
