@@ -11,13 +11,14 @@ use control::model::{
     ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Thresholds,
     Tunnel, Weight,
 };
-use director::id::IfIndex;
+use director::id::{IfIndex, PortId};
 use director::kernel::ingress::IngressGuard;
 use director::kernel::mirror::Mirror;
 use director::kernel::netlink::Netlink;
 use director::kernel::slow_path::{MirroredPort, SlowPath};
-use director::nexthop::{KernelView, MacAddr, Neighbour};
+use director::nexthop::{KernelView, MacAddr, Neighbour, NextHops, PortLink, VlanLink};
 use director::packet::{BytesPacket, PacketBuf, PacketPool};
+use director::wire::vlan::{CUSTOMER, SERVICE, Tag, Tags};
 
 const INSIDE: &str = "DIRECTOR_TEST_NAMESPACE";
 
@@ -155,6 +156,59 @@ fn the_view_follows_links_addresses_routes_and_neighbours() {
             ip("link del d0");
             until(&netlink, "the end of everything", |v| !v.links.contains_key(&d0) && v.routes.is_empty())
                 .await;
+        });
+    });
+}
+
+/// Whether this kernel has VLAN interfaces (`CONFIG_VLAN_8021Q`); without them there is nothing to be tested.
+fn has_vlans() -> bool {
+    let made =
+        Command::new("sh").args(["-c", "ip link add v0 type vlan id 1 link d0 && ip link del v0"]).output();
+    let has = made.is_ok_and(|output| output.status.success());
+    if !has {
+        eprintln!("this kernel has no VLAN interfaces: not tested");
+    }
+    has
+}
+
+#[test]
+fn the_view_knows_what_a_vlan_interface_is_on() {
+    in_namespace("the_view_knows_what_a_vlan_interface_is_on", || {
+        runtime().block_on(async {
+            let netlink = Netlink::start().await.unwrap();
+            ip("link add d0 type bridge");
+            ip("link set d0 up");
+            if !has_vlans() {
+                return;
+            }
+            ip("link add link d0 name d0.7 type vlan id 7 protocol 802.1ad");
+            ip("link add link d0.7 name d0.7.100 type vlan id 100");
+            ip("link set d0.7 up");
+            ip("link set d0.7.100 mtu 1400 up");
+            let view = until(&netlink, "both", |v| {
+                index(v, "d0.7.100").is_some_and(|inner| v.links[&inner].up && v.links[&inner].mtu == 1400)
+            })
+            .await;
+            let at = |name: &str| index(&view, name).unwrap();
+            let on = |parent, tpid, tci| Some(VlanLink { parent: at(parent), tag: Tag { tpid, tci } });
+            assert_eq!(view.links[&at("d0")].vlan, None);
+            assert_eq!(view.links[&at("d0.7")].vlan, on("d0", SERVICE, 7));
+            assert_eq!(view.links[&at("d0.7.100")].vlan, on("d0.7", CUSTOMER, 100));
+            let port = [PortLink { link: at("d0"), port: PortId(0) }];
+            let hops = NextHops::build(view.clone(), &port);
+            let tags = [(SERVICE, 7), (CUSTOMER, 100)].map(|(tpid, tci)| Tag { tpid, tci });
+            let found = hops.vlans().find(PortId(0), Tags::new(&tags).unwrap()).unwrap();
+            assert_eq!(Some(found.mac), view.links[&at("d0.7.100")].mac);
+            // One that another namespace has is nothing here, though it is on an interface of ours.
+            let other = Command::new("unshare").args(["--net", "--", "sleep", "60"]).spawn().unwrap();
+            let mut other = Peer(other);
+            let theirs = format!("/proc/{}/ns/net", other.0.id());
+            let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+            wait("the other namespace", || std::fs::read_link(&theirs).is_ok_and(|ns| ns != own));
+            ip(&format!("link set d0.7.100 netns {}", other.0.id()));
+            until(&netlink, "its end here", |v| index(v, "d0.7.100").is_none()).await;
+            other.run("ip link show d0.7.100");
+            other.0.kill().unwrap();
         });
     });
 }
