@@ -406,7 +406,8 @@ impl<Q: QueuePair> Lcore<Q> {
                 Released::GivenUp(_) => lose(counters, Reason::NeighbourSilent, 1),
                 Released::Ready(mut packet, egress) => {
                     ethernet::write_addresses(packet.bytes_mut(), &egress.addresses);
-                    let mut leave = |packet| leave_by(counters, ports, leaving, packet, egress.port, hops.vlans());
+                    let mut leave =
+                        |packet| leave_by(counters, ports, leaving, packet, egress.port, hops.vlans());
                     if packet.bytes().len() > ethernet::HEADER_LEN + usize::from(egress.mtu) {
                         cutter.cut(counters, &packet, egress.mtu, leave);
                     } else {
