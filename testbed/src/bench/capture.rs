@@ -16,6 +16,21 @@ const LONGEST: u32 = 65_535;
 /// # Errors
 /// When the file cannot be written.
 pub fn write(path: &Path, templates: &Templates, connections: impl Iterator<Item = u32>) -> Result<()> {
+    let mut frame = vec![0; templates.frame_len()];
+    write_frames(
+        path,
+        connections.map(|n| {
+            templates.stamp(n, &mut frame);
+            frame.clone()
+        }),
+    )
+}
+
+/// Writes these frames, in this order.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_frames(path: &Path, frames: impl Iterator<Item = Vec<u8>>) -> Result<()> {
     let what = || format!("cannot write the capture {}", path.display());
     let mut file = BufWriter::new(File::create(path).context(what)?);
     let mut put = |bytes: &[u8]| file.write_all(bytes).context(what);
@@ -26,9 +41,7 @@ pub fn write(path: &Path, templates: &Templates, connections: impl Iterator<Item
     for word in [0, 0, LONGEST, ETHERNET] {
         put(&word.to_ne_bytes())?;
     }
-    let mut frame = vec![0; templates.frame_len()];
-    for n in connections {
-        templates.stamp(n, &mut frame);
+    for frame in frames {
         // Seconds, microseconds, bytes here, bytes on the wire.
         for word in [0, 0, frame.len() as u32, frame.len() as u32] {
             put(&word.to_ne_bytes())?;
