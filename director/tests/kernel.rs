@@ -162,8 +162,9 @@ fn the_view_follows_links_addresses_routes_and_neighbours() {
 
 /// Whether this kernel has VLAN interfaces (`CONFIG_VLAN_8021Q`); without them there is nothing to be tested.
 fn has_vlans() -> bool {
-    let made =
-        Command::new("sh").args(["-c", "ip link add v0 type vlan id 1 link d0 && ip link del v0"]).output();
+    let made = Command::new("sh")
+        .args(["-c", "ip link add link d0 name v0 type vlan id 1 && ip link del v0"])
+        .output();
     let has = made.is_ok_and(|output| output.status.success());
     if !has {
         eprintln!("this kernel has no VLAN interfaces: not tested");

@@ -29,7 +29,7 @@ const UNTAGGED_ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 5, 253);
 
 /// Whether this kernel has VLAN interfaces (`CONFIG_VLAN_8021Q`).
 fn has_vlans(lab: &Lab) -> bool {
-    let has = lab.client().ip(&["link add v0 type vlan id 1 link eth0", "link del v0"]).is_ok();
+    let has = lab.client().ip(&["link add link eth0 name v0 type vlan id 1", "link del v0"]).is_ok();
     if !has {
         eprintln!("this kernel has no VLAN interfaces: not tested");
     }
