@@ -12,6 +12,8 @@ pub enum Method {
     Dr,
     /// IP-IP tunnel.
     Tun,
+    /// Tunnel by GUE.
+    Gue,
     /// NAT, from the client.
     NatRequest,
     /// NAT, from the real server.
@@ -24,7 +26,7 @@ impl Method {
     pub fn direction(self) -> Direction {
         match self {
             Method::NatReply => Direction::Reply,
-            Method::Dr | Method::Tun | Method::NatRequest => Direction::Request,
+            Method::Dr | Method::Tun | Method::Gue | Method::NatRequest => Direction::Request,
         }
     }
 }
@@ -108,6 +110,7 @@ impl fmt::Display for Case {
         let method = match self.method {
             Method::Dr => "dr",
             Method::Tun => "tun",
+            Method::Gue => "gue",
             Method::NatRequest => "nat-request",
             Method::NatReply => "nat-reply",
         };

@@ -21,6 +21,10 @@ impl Group {
     #[must_use]
     pub fn cases(&self) -> Vec<Case> {
         let methods: &[Method] = match self.direction {
+            // GUE beside IP in IP, where one case tells all that differs.
+            Direction::Request if self.is_usual() => {
+                &[Method::Dr, Method::Tun, Method::Gue, Method::NatRequest]
+            }
             Direction::Request => &[Method::Dr, Method::Tun, Method::NatRequest],
             Direction::Reply => &[Method::NatReply],
         };
@@ -31,6 +35,10 @@ impl Group {
             lcores: self.lcores,
         };
         methods.iter().map(case).collect()
+    }
+
+    fn is_usual(&self) -> bool {
+        (self.traffic, self.connections, self.lcores) == (Traffic::Udp, 10_000, 1)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use control::model::{
-    Change, ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Settings,
-    Thresholds, Timeouts, Tunnel, Weight,
+    Change, ForwardingMethod, GueChecksum, Protocol, RealServer, Scheduler, SchedulerFlags, Service,
+    ServiceKey, Settings, Thresholds, Timeouts, Tunnel, Weight,
 };
 use director::id::{IfIndex, PortId};
 use director::nexthop::{Address, KernelView, Link, MacAddr, Neighbour, NextHops, PortLink, Route};
@@ -114,6 +115,9 @@ impl World {
     }
 }
 
+/// Where real servers take packets out of GUE.
+const GUE_PORT: NonZeroU16 = NonZeroU16::new(6080).unwrap();
+
 fn service(traffic: Traffic, vip: Ipv4Addr, scheduler: Scheduler, servers: Vec<RealServer>) -> Service {
     let protocol = if traffic.is_tcp() { Protocol::Tcp } else { Protocol::Udp };
     let address = SocketAddr::from((flows::in_family(traffic, vip), flows::VIRTUAL_PORT));
@@ -129,19 +133,17 @@ fn service(traffic: Traffic, vip: Ipv4Addr, scheduler: Scheduler, servers: Vec<R
 
 fn real_server(method: Method, traffic: Traffic, address: Ipv4Addr) -> RealServer {
     let address = flows::in_family(traffic, address);
+    let tunnel = match method {
+        Method::Gue => Tunnel::Gue { port: GUE_PORT, checksum: GueChecksum::None },
+        _ => Tunnel::Ipip,
+    };
     let (method, port) = match method {
         Method::Dr => (ForwardingMethod::Dr, flows::VIRTUAL_PORT),
-        Method::Tun => (ForwardingMethod::Tunnel, flows::VIRTUAL_PORT),
+        Method::Tun | Method::Gue => (ForwardingMethod::Tunnel, flows::VIRTUAL_PORT),
         Method::NatRequest | Method::NatReply => (ForwardingMethod::Nat, flows::NAT_PORT),
     };
     let address = SocketAddr::new(address, port);
-    RealServer {
-        address,
-        method,
-        tunnel: Tunnel::default(),
-        weight: Weight(1),
-        thresholds: Thresholds::default(),
-    }
+    RealServer { address, method, tunnel, weight: Weight(1), thresholds: Thresholds::default() }
 }
 
 /// One interface, real servers on its link, and a router to everybody else.
