@@ -1,12 +1,13 @@
 //! Any frames, changes and time into the pipeline, with whatever connections came of those before.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
 use control::model::{
-    ForwardingMethod, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey,
-    Settings, Thresholds, Tunnel, Weight,
+    ForwardingMethod, GueChecksum, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags, Service,
+    ServiceKey, Settings, Thresholds, Tunnel, Weight,
 };
 use director::pipeline::{Action, Verdict};
 use director::stats::{Class, Reason};
@@ -29,6 +30,7 @@ fn service(n: u8) -> Service {
     let v6 = n & 1 != 0;
     let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp][usize::from(n / 2 % 3)];
     let address = SocketAddr::new(network::vip(1, v6), 80);
+    let of = n;
     let server = |n: u8| {
         let method = METHODS[usize::from(n) % 3];
         // Every other tunnel leads to the other family.
@@ -37,7 +39,7 @@ fn service(n: u8) -> Service {
             address: SocketAddr::new(network::server(n, v6), 80),
             method,
             weight: Weight(1),
-            tunnel: Tunnel::default(),
+            tunnel: tunnel(n, of),
             thresholds: Thresholds::default(),
         }
     };
@@ -48,6 +50,18 @@ fn service(n: u8) -> Service {
         persistence: None,
         one_packet: false,
         servers: (1..=6).map(server).collect(),
+    }
+}
+
+/// How a service's tunnels wrap, by the number of the real server and of the service.
+fn tunnel(server: u8, service: u8) -> Tunnel {
+    let port = NonZeroU16::MIN.saturating_add(6079);
+    match (METHODS[usize::from(server) % 3], server, service % 3) {
+        (ForwardingMethod::Tunnel, _, 0) => Tunnel::Gue { port, checksum: GueChecksum::Full },
+        (ForwardingMethod::Tunnel, 5, 1) => Tunnel::Gre { checksum: true },
+        (ForwardingMethod::Tunnel, _, 1) => Tunnel::Gue { port, checksum: GueChecksum::None },
+        (ForwardingMethod::Tunnel, 5, _) => Tunnel::Gre { checksum: false },
+        _ => Tunnel::Ipip,
     }
 }
 
