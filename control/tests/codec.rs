@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use control::model::{
-    ForwardingMethod, GueChecksum, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey,
-    SettingValue, Thresholds, Tunnel, Weight,
+    Family, ForwardingMethod, GueChecksum, Mark, Persistence, Protocol, RealServer, Scheduler,
+    SchedulerFlags, ServiceKey, SettingValue, Thresholds, Tunnel, Weight,
 };
 use control::protocol::{
     ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Envelope, Framer, Latency, LatencySummary,
@@ -36,8 +36,16 @@ fn address() -> impl Strategy<Value = SocketAddr> {
 }
 
 prop_compose! {
-    fn service()(protocol in protocol(), address in address()) -> ServiceKey {
-        ServiceKey { protocol, address }
+    fn service()(
+        protocol in protocol(), address in address(), mark in option::of(1..=u32::MAX), six: bool,
+    ) -> ServiceKey {
+        match mark.and_then(std::num::NonZeroU32::new) {
+            Some(mark) => {
+                let family = if six { Family::Ipv6 } else { Family::Ipv4 };
+                ServiceKey::Mark { mark: Mark(mark), family }
+            }
+            None => ServiceKey::Address { protocol, address },
+        }
     }
 }
 
@@ -415,6 +423,29 @@ fn changes_are_the_requests_that_add_edit_or_delete() {
         (r#"{"version":1,"id":1,"request":"stats"}"#, false),
     ] {
         assert_eq!(decode_request(line.as_bytes()).expect("a request").request.changes(), changes, "{line}");
+    }
+}
+
+#[test]
+fn a_service_is_told_by_address_or_by_mark_and_not_by_both() {
+    let line = |service: &str| {
+        let line = format!(r#"{{"version":1,"id":1,"request":"service.delete","service":{{{service}}}}}"#);
+        decode_request(line.as_bytes()).map(|envelope| envelope.request)
+    };
+    let deleted = |text: &str| Request::ServiceDelete { service: text.parse().expect("a key") };
+    assert_eq!(line(r#""mark":1"#).expect("a request"), deleted("mark 1"));
+    assert_eq!(line(r#""mark":1,"family":"ipv6""#).expect("a request"), deleted("mark 1/ipv6"));
+    for (service, message) in [
+        ("", "missing `protocol` and `address`, or `mark`"),
+        (r#""protocol":"tcp""#, "missing field `address`"),
+        (r#""address":"10.99.0.1:80""#, "missing field `protocol`"),
+        (r#""mark":1,"protocol":"tcp""#, "has neither `protocol` nor `address`"),
+        (r#""protocol":"tcp","address":"10.99.0.1:80","family":"ipv4""#, "`family` goes with `mark` only"),
+        (r#""mark":0"#, "nonzero"),
+        (r#""mark":1,"familly":"ipv6""#, "unknown field `familly`"),
+    ] {
+        let refusal = line(service).expect_err(service).refusal;
+        assert!(refusal.message.contains(message), "{service}: {}", refusal.message);
     }
 }
 

@@ -34,6 +34,12 @@ pub trait PacketBuf {
     /// Keeps a number beside the frame, for whoever gets the packet next.
     fn set_note(&mut self, note: u32);
 
+    /// What [`PacketBuf::set_ingress`] wrote last; anything before.
+    fn ingress(&self) -> u8;
+
+    /// Keeps beside the frame which of the director's ports received it.
+    fn set_ingress(&mut self, port: u8);
+
     /// VLAN tags that the frame came with and that were taken out of it, by the NIC or by [`PacketBuf::set_tags`]'s
     /// caller.
     fn tags(&self) -> Tags;
@@ -73,6 +79,7 @@ pub struct BytesPacket {
     buffer: Vec<u8>,
     start: usize,
     note: u32,
+    ingress: u8,
     tags: Tags,
 }
 
@@ -89,7 +96,7 @@ impl BytesPacket {
     pub fn with_headroom(frame: &[u8], headroom: usize) -> BytesPacket {
         let mut buffer = vec![0; headroom];
         buffer.extend_from_slice(frame);
-        BytesPacket { buffer, start: headroom, note: 0, tags: Tags::NONE }
+        BytesPacket { buffer, start: headroom, note: 0, ingress: 0, tags: Tags::NONE }
     }
 }
 
@@ -120,6 +127,14 @@ impl PacketBuf for BytesPacket {
 
     fn set_note(&mut self, note: u32) {
         self.note = note;
+    }
+
+    fn ingress(&self) -> u8 {
+        self.ingress
+    }
+
+    fn set_ingress(&mut self, port: u8) {
+        self.ingress = port;
     }
 
     fn tags(&self) -> Tags {

@@ -395,7 +395,7 @@ fn the_guard_keeps_a_service_from_the_kernel_and_gives_it_back() {
         };
         assert!(arrives());
         let service = Service {
-            key: ServiceKey { protocol: Protocol::Udp, address: "10.0.0.1:53".parse().unwrap() },
+            key: ServiceKey::Address { protocol: Protocol::Udp, address: "10.0.0.1:53".parse().unwrap() },
             scheduler: Scheduler::Rr,
             flags: SchedulerFlags::default(),
             persistence: None,
@@ -408,13 +408,13 @@ fn the_guard_keeps_a_service_from_the_kernel_and_gives_it_back() {
                 thresholds: Thresholds::default(),
             }],
         };
-        let mut guard = IngressGuard::new(vec!["veth0".into()]).unwrap();
+        let mut guard = IngressGuard::new(vec![(0, "veth0".into())], Vec::new()).unwrap();
         assert!(arrives(), "nothing is guarded yet");
         guard.update([&service].into_iter()).unwrap();
         assert!(!arrives());
         // A director that died left its table; the next one replaces it.
         std::mem::forget(guard);
-        let mut guard = IngressGuard::new(vec!["veth0".into()]).unwrap();
+        let mut guard = IngressGuard::new(vec![(0, "veth0".into())], Vec::new()).unwrap();
         assert!(arrives());
         guard.update([&service].into_iter()).unwrap();
         assert!(!arrives());

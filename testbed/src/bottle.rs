@@ -12,7 +12,7 @@ use director::nexthop::{Address, KernelView, Link, MacAddr, Neighbour, NextHops,
 use director::packet::{BytesPacket, PacketBuf as _};
 use director::persistence::Templates;
 use director::pipeline::{Action, Arrival, MAX_BURST, Pipeline, Verdict};
-use director::service::{Compiler, Input, PortInfo, Services, Snapshot};
+use director::service::{Compiler, Input, MarkRules, PortInfo, Services, Snapshot};
 use director::stats::{Fleet, LcoreCounters};
 use director::time::Tick;
 
@@ -121,6 +121,12 @@ impl Bottle {
         };
         bottle.publish();
         bottle
+    }
+
+    /// The same, where packets have marks by these rules.
+    #[must_use]
+    pub fn marking(self, rules: MarkRules) -> Bottle {
+        Bottle { compiler: self.compiler.marking(rules), ..self }
     }
 
     /// Makes services, settings and timeouts take effect.

@@ -3,17 +3,19 @@
 //!
 //! `DIFFERENTIAL_SEED=n` repeats one walk, `DIFFERENTIAL_STEPS=n` says how long walks are.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use control::model::{
-    ForwardingMethod, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey,
-    Settings, Thresholds, Tunnel, Weight,
+    Family, ForwardingMethod, Mark, MarkRule, Persistence, Prefix, Protocol, RealServer, Scheduler,
+    SchedulerFlags, Service, ServiceKey, Settings, Thresholds, Tunnel, Weight,
 };
 use director::connection::ConnectionTable;
 use director::pipeline::{Action, Verdict};
 use director::scheduler::Load as _;
+use director::service::MarkRules;
 use director::time::Tick;
 use testbed::bottle::Bottle;
 use testbed::oracle::director::{Connection, Ends};
@@ -110,8 +112,10 @@ struct Walk {
 }
 
 fn keys() -> Vec<ServiceKey> {
-    let key =
-        |protocol, n, v6, port| ServiceKey { protocol, address: SocketAddr::new(network::vip(n, v6), port) };
+    let key = |protocol, n, v6, port| ServiceKey::Address {
+        protocol,
+        address: SocketAddr::new(network::vip(n, v6), port),
+    };
     vec![
         key(Protocol::Tcp, 1, false, 80),
         key(Protocol::Udp, 1, false, 53),
@@ -121,6 +125,44 @@ fn keys() -> Vec<ServiceKey> {
         key(Protocol::Udp, 1, true, 53),
         key(Protocol::Sctp, 1, false, 3868),
         key(Protocol::Sctp, 1, true, 3868),
+        marked("mark 1"),
+        marked("mark 1/ipv6"),
+        marked("mark 2"),
+    ]
+}
+
+fn marked(text: &str) -> ServiceKey {
+    text.parse().expect("a key")
+}
+
+/// Mark 1 is several ports of several protocols, mark 2 what comes in a certain way, also to an address that has
+/// services by itself; mark 3 has no service.
+fn rules() -> Vec<MarkRule> {
+    let rule = |mark, protocol, destinations: &[IpAddr], ports: &[&str]| MarkRule {
+        mark: Mark(NonZeroU32::new(mark).expect("no mark is 0")),
+        protocol,
+        sources: Vec::new(),
+        destinations: destinations
+            .iter()
+            .filter_map(|ip| Prefix::of(*ip, if ip.is_ipv4() { 32 } else { 128 }))
+            .collect(),
+        source_ports: Vec::new(),
+        destination_ports: ports.iter().map(|text| text.parse().expect("a range")).collect(),
+        ingress: None,
+        dscp: None,
+    };
+    let (tcp, udp) = (Some(Protocol::Tcp), Some(Protocol::Udp));
+    let both = [network::vip(3, false), network::vip(3, true)];
+    let (one, two, four) = ([network::vip(1, false)], [network::vip(2, false)], [network::vip(3, false)]);
+    let client = Prefix::of(network::client(4, false), 31).expect("at most 32 bits");
+    vec![
+        MarkRule { sources: vec![client], ..rule(3, tcp, &one, &[]) },
+        MarkRule { ingress: Some(1), ..rule(1, tcp, &both, &["81"]) },
+        MarkRule { ingress: Some(0), ..rule(2, tcp, &four, &["81"]) },
+        MarkRule { dscp: Some(46), ..rule(2, tcp, &two, &[]) },
+        rule(1, tcp, &both, &["80", "440-450"]),
+        rule(1, udp, &both, &["53"]),
+        rule(1, None, &both, &["3868"]),
     ]
 }
 
@@ -128,12 +170,13 @@ impl Walk {
     fn new(seed: u64) -> Walk {
         let mut walk = Walk {
             dice: Dice(seed),
-            subject: Bottle::new(LCORES, 2000, Tick(Walk::START as u32)),
+            subject: Bottle::new(LCORES, 2000, Tick(Walk::START as u32)).marking(MarkRules::new(rules())),
             oracle: Director::default(),
             now: Walk::START,
             pieces: Vec::new(),
             log: Vec::new(),
         };
+        walk.oracle.rules = rules();
         for key in keys() {
             walk.replace(key);
         }
@@ -160,10 +203,11 @@ impl Walk {
 
     fn real_server(&mut self, key: ServiceKey) -> RealServer {
         let method = self.dice.pick(&METHODS);
-        let v6 = key.address.is_ipv6() != (method == ForwardingMethod::Tunnel && self.dice.one_in(2));
+        let v6 = key.ip().is_ipv6() != (method == ForwardingMethod::Tunnel && self.dice.one_in(2));
         let port = match method {
-            ForwardingMethod::Nat if key.address.port() != 0 => self.dice.pick(&[key.address.port(), 8080]),
-            _ => key.address.port(),
+            _ if key.is_mark() => self.dice.pick(&[0, 0, 80, 8080]),
+            ForwardingMethod::Nat if key.port() != 0 => self.dice.pick(&[key.port(), 8080]),
+            _ => key.port(),
         };
         let upper = if self.dice.one_in(5) { 1 + self.dice.below(6) as u32 } else { 0 };
         RealServer {
@@ -183,8 +227,8 @@ impl Walk {
             fallback: has_flags && self.dice.one_in(2),
             port: has_flags && self.dice.one_in(2),
         };
-        let persistent = key.address.port() == 0 || self.dice.one_in(3);
-        let granularity = if key.address.is_ipv4() { [24, 32] } else { [64, 128] };
+        let persistent = key.port() == 0 && !key.is_mark() || self.dice.one_in(3);
+        let granularity = if key.ip().is_ipv4() { [24, 32] } else { [64, 128] };
         let persistence = persistent.then(|| Persistence {
             timeout: Duration::from_secs(self.dice.pick(&[5, 60, 360])),
             granularity: self.dice.pick(&granularity),
@@ -194,7 +238,8 @@ impl Walk {
             scheduler,
             flags,
             persistence,
-            one_packet: key.protocol == Protocol::Udp && self.dice.one_in(4),
+            one_packet: key.protocol().is_none_or(|protocol| protocol == Protocol::Udp)
+                && self.dice.one_in(4),
             servers: Vec::new(),
         };
         for _ in 0..self.dice.below(5) {
@@ -323,20 +368,32 @@ impl Walk {
     /// A packet of a client: to a service, or near one.
     fn request(&mut self) -> (u8, Packet) {
         let key = self.dice.pick(&keys());
-        let protocol = match key.protocol {
+        let (vip, protocol, port) = match key {
+            ServiceKey::Address { protocol, address } => (address.ip(), protocol, address.port()),
+            ServiceKey::Mark { family, .. } => {
+                let vip = network::vip(3, family == Family::Ipv6);
+                let all = [(Protocol::Udp, 53), (Protocol::Sctp, 3868), (Protocol::Tcp, 80)];
+                let tcp = [81, 443, 451].map(|port| (Protocol::Tcp, port));
+                let (protocol, port) = self.dice.pick(&[all, tcp].concat());
+                (vip, protocol, port)
+            }
+        };
+        let protocol = match protocol {
             Protocol::Tcp => TCP,
             Protocol::Udp => UDP,
             Protocol::Sctp => SCTP,
         };
-        let port = match key.address.port() {
+        let port = match port {
             0 => self.dice.pick(&[80, 443, 7]),
             port if self.dice.one_in(30) => port + 1,
             port => port,
         };
-        let client = network::client(1 + self.dice.below(5) as u8, key.address.is_ipv6());
+        let client = network::client(1 + self.dice.below(5) as u8, vip.is_ipv6());
         let port_of_client = self.dice.pick(&[20, 30_001, 30_002, 30_003, 30_004, 30_005]);
         let source = SocketAddr::new(client, port_of_client);
-        (0, self.segment(source, SocketAddr::new(key.address.ip(), port), protocol))
+        // Not all clients are on one side.
+        let side = u8::from(key.is_mark() && self.dice.one_in(4));
+        (side, self.segment(source, SocketAddr::new(vip, port), protocol))
     }
 
     fn some_connection(&mut self) -> Option<Connection> {

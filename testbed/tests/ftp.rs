@@ -153,7 +153,7 @@ fn files_come_and_go_by_passive_and_active_ftp() -> Result<()> {
     session.curl(&format!("{passive} {all}"))?;
     session.uploads_are_intact(AT_ONCE)?;
 
-    let service = director.ctl().services()?.services.into_iter().find(|s| s.service.address.is_ipv4());
+    let service = director.ctl().services()?.services.into_iter().find(|s| s.service.ip().is_ipv4());
     for server in &service.context(|| "there is no FTP service")?.servers {
         ensure!(server.counters.connections >= 20, "control and data connections count: {server:?}");
     }

@@ -74,7 +74,7 @@ fn service(protocol: Protocol, v6: bool, way: usize) -> Service {
         thresholds: Thresholds::default(),
     };
     Service {
-        key: ServiceKey { protocol, address: SocketAddr::new(network::vip(1, v6), port(way)) },
+        key: ServiceKey::Address { protocol, address: SocketAddr::new(network::vip(1, v6), port(way)) },
         scheduler: Scheduler::Rr,
         flags: SchedulerFlags::default(),
         persistence: None,
@@ -180,14 +180,15 @@ fn frames() -> Vec<Vec<u8>> {
                 let mut bottle = Bottle::new(1, 100, now);
                 let service = service(protocol, v6, way);
                 let (key, server) = (service.key, service.servers[0]);
+                let virtual_address = SocketAddr::new(key.ip(), key.port());
                 bottle.services.insert(key, Arc::new(service));
                 bottle.publish();
                 let client = SocketAddr::new(network::client(1, v6), 40_000);
-                for request in requests(number, client, key.address) {
+                for request in requests(number, client, virtual_address) {
                     frames.extend(sent(&mut bottle, now, 0, &request));
                 }
                 let replied_by =
-                    if server.method == ForwardingMethod::Nat { server.address } else { key.address };
+                    if server.method == ForwardingMethod::Nat { server.address } else { virtual_address };
                 let body = match number {
                     TCP => tcp(0x12, 0),
                     UDP => udp(11),
@@ -197,7 +198,7 @@ fn frames() -> Vec<Vec<u8>> {
                 if server.method == ForwardingMethod::Nat {
                     frames.extend(sent(&mut bottle, now, 1, &reply));
                 }
-                let seen = packet(number, key.address, client, &body);
+                let seen = packet(number, virtual_address, client, &body);
                 frames.extend(sent(&mut bottle, now, 0, &error_about(&seen, v6)));
             }
         }

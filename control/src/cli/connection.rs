@@ -31,7 +31,7 @@ pub(super) struct List {
     #[arg(long)]
     protocol: Option<ProtocolArg>,
 
-    /// Only of this virtual service: tcp,10.99.0.1:80
+    /// Only of this virtual service: tcp,10.99.0.1:80 or mark,1
     #[arg(long, value_name = "PROTOCOL,VIRTUAL", value_parser = values::service)]
     service: Option<ServiceKey>,
 

@@ -1,6 +1,6 @@
 //! The model's words as the tables show them.
 
-use crate::model::{ForwardingMethod, Persistence, Protocol, Scheduler, SchedulerFlags};
+use crate::model::{Family, ForwardingMethod, Persistence, Protocol, Scheduler, SchedulerFlags, ServiceKey};
 use crate::protocol::ServiceStatus;
 
 /// `TCP`, `UDP` or `SCTP`.
@@ -9,6 +9,20 @@ pub(super) fn protocol(protocol: Protocol) -> &'static str {
         Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",
         Protocol::Sctp => "SCTP",
+    }
+}
+
+/// The word in ipvsadm's first column: the protocol, or `FWM`.
+pub(super) fn kind(service: ServiceKey) -> &'static str {
+    service.protocol().map_or("FWM", protocol)
+}
+
+/// What stands beside it: address and port, or the mark, as ipvsadm shows it: `1`, `1 IPv6`.
+pub(super) fn service(service: ServiceKey) -> String {
+    match service {
+        ServiceKey::Address { address, .. } => address.to_string(),
+        ServiceKey::Mark { mark, family: Family::Ipv4 } => mark.to_string(),
+        ServiceKey::Mark { mark, family: Family::Ipv6 } => format!("{mark} IPv6"),
     }
 }
 
@@ -36,7 +50,7 @@ pub(super) fn scheduler(scheduler: Scheduler, flags: SchedulerFlags) -> String {
 pub(super) fn scheduling(service: &ServiceStatus) -> String {
     let mut text = scheduler(service.scheduler, service.flags);
     if let Some(persistence) = service.persistence {
-        text.push_str(&persistent(persistence, service.service.address.is_ipv4()));
+        text.push_str(&persistent(persistence, service.service.ip().is_ipv4()));
     }
     if service.one_packet {
         text.push_str(" ops");

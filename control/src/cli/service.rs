@@ -20,8 +20,9 @@ Examples:
   directorctl service add tcp 10.99.0.1:443 --persistent
   directorctl service add tcp 10.99.0.1:0 --persistent 600 --granularity 255.255.255.0
   directorctl service add udp 10.99.0.1:5060 --one-packet
+  directorctl service add mark 1
 
-Port 0 means every port of the address, and needs --persistent.")]
+Port 0 means every port of the address, and needs --persistent. Which packets have a mark is for the rules of the configuration to say; mark 1/ipv6 is for those of IPv6.")]
     Add {
         #[command(flatten)]
         service: ServiceArg,
@@ -207,8 +208,8 @@ fn with_connections(list: &ServiceList) -> String {
     table.row(head.map(str::to_owned));
     for service in &list.services {
         table.row([
-            names::protocol(service.service.protocol).to_owned(),
-            service.service.address.to_string(),
+            names::kind(service.service).to_owned(),
+            names::service(service.service),
             names::scheduling(service),
         ]);
         for server in &service.servers {
@@ -237,8 +238,7 @@ fn with_thresholds(list: &ServiceList) -> String {
     ]);
     table.row(["  ->", "RemoteAddress:Port"].map(str::to_owned));
     for service in &list.services {
-        let protocol = names::protocol(service.service.protocol);
-        table.row([protocol.to_owned(), service.service.address.to_string()]);
+        table.row([names::kind(service.service).to_owned(), names::service(service.service)]);
         for server in &service.servers {
             let numbers = [
                 u64::from(server.thresholds.upper),
@@ -277,8 +277,8 @@ fn with_counters(list: &ServiceList) -> String {
     };
     table.row(["  ->".to_owned(), "RemoteAddress:Port".to_owned()]);
     for service in &list.services {
-        let protocol = names::protocol(service.service.protocol);
-        table.row(row(protocol, service.service.address.to_string(), &service.counters));
+        let (kind, name) = (names::kind(service.service), names::service(service.service));
+        table.row(row(kind, name, &service.counters));
         for server in &service.servers {
             table.row(row("  ->", server.address.to_string(), &server.counters));
         }

@@ -45,8 +45,8 @@ fn rates(list: &RateList) -> String {
     };
     table.row(["  ->".to_owned(), "RemoteAddress:Port".to_owned()]);
     for service in &list.services {
-        let protocol = names::protocol(service.service.protocol);
-        table.row(row(protocol, service.service.address.to_string(), &service.rates));
+        let (kind, name) = (names::kind(service.service), names::service(service.service));
+        table.row(row(kind, name, &service.rates));
         for server in &service.servers {
             table.row(row("  ->", server.address.to_string(), &server.rates));
         }

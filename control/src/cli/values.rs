@@ -1,8 +1,10 @@
 //! How the model's words are written on the command line.
 
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr as _;
 
-use clap::{Args, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 
 use crate::model::{ForwardingMethod, Protocol, Scheduler, ServiceKey, SettingValue};
 
@@ -99,22 +101,79 @@ impl From<MethodArg> for ForwardingMethod {
     }
 }
 
-/// The virtual service a command is about.
-#[derive(Clone, Copy, Debug, Args)]
-pub(super) struct ServiceArg {
-    /// Transport protocol of the virtual service
-    #[arg(value_name = "PROTOCOL")]
-    protocol: ProtocolArg,
-
-    /// Virtual address and port: 10.99.0.1:80 or [2001:db8::80]:80
-    #[arg(value_name = "VIRTUAL", value_parser = address_with_port)]
-    address: SocketAddr,
+/// What a virtual service is told by.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ServiceKind {
+    /// A TCP port
+    Tcp,
+    /// A UDP port
+    Udp,
+    /// An SCTP port
+    Sctp,
+    /// A mark that a rule of the configuration gives
+    Mark,
 }
+
+/// How a virtual service is typed.
+#[derive(Debug, Args)]
+struct ServiceWords {
+    /// Transport protocol of the virtual service, or `mark`
+    #[arg(value_name = "PROTOCOL")]
+    kind: ServiceKind,
+
+    /// Virtual address and port: 10.99.0.1:80 or [2001:db8::80]:80; or the mark: 1, or 1/ipv6
+    #[arg(value_name = "VIRTUAL")]
+    name: String,
+}
+
+/// The virtual service a command is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ServiceArg(ServiceKey);
 
 impl ServiceArg {
     pub(super) fn key(self) -> ServiceKey {
-        ServiceKey { protocol: self.protocol.into(), address: self.address }
+        self.0
     }
+}
+
+// Which names there can be hangs on the word before, which a parser of one value does not see.
+impl Args for ServiceArg {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        ServiceWords::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        ServiceWords::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for ServiceArg {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let ServiceWords { kind, name } = ServiceWords::from_arg_matches(matches)?;
+        let key = service_of(kind, &name).map_err(|error| {
+            let text = format!("invalid value '{name}' for '<VIRTUAL>': {error}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, text)
+        })?;
+        Ok(ServiceArg(key))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = ServiceArg::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+fn service_of(kind: ServiceKind, name: &str) -> Result<ServiceKey, String> {
+    let protocol = match kind {
+        ServiceKind::Tcp => Protocol::Tcp,
+        ServiceKind::Udp => Protocol::Udp,
+        ServiceKind::Sctp => Protocol::Sctp,
+        ServiceKind::Mark => {
+            let form = |_| "this is no mark: write a number from 1 to 4294967295, for IPv6 1/ipv6".to_owned();
+            return ServiceKey::from_str(&format!("mark {name}")).map_err(form);
+        }
+    };
+    Ok(ServiceKey::Address { protocol, address: address_with_port(name)? })
 }
 
 /// A real server's address, whose port may be left out.
@@ -127,7 +186,7 @@ pub(super) struct ServerArg {
 impl ServerArg {
     /// With the service's port if none was given.
     pub(super) fn of(self, service: ServiceKey) -> SocketAddr {
-        SocketAddr::new(self.ip, self.port.unwrap_or_else(|| service.address.port()))
+        SocketAddr::new(self.ip, self.port.unwrap_or_else(|| service.port()))
     }
 }
 
@@ -150,12 +209,13 @@ pub(super) fn server(text: &str) -> Result<ServerArg, String> {
     }
 }
 
-/// A virtual service in one word: `tcp,10.99.0.1:80`.
+/// A virtual service in one word: `tcp,10.99.0.1:80`, `mark,1`.
 pub(super) fn service(text: &str) -> Result<ServiceKey, String> {
-    let form = || "this is no virtual service: write tcp,10.99.0.1:80 or udp,[2001:db8::80]:53".to_owned();
-    let (protocol, address) = text.split_once(',').ok_or_else(form)?;
-    let protocol = ProtocolArg::from_str(protocol, true).map_err(|_| form())?.into();
-    Ok(ServiceKey { protocol, address: address.parse().map_err(|_| form())? })
+    let form =
+        || "this is no virtual service: write tcp,10.99.0.1:80, udp,[2001:db8::80]:53 or mark,1".to_owned();
+    let (kind, name) = text.split_once(',').ok_or_else(form)?;
+    let kind = ServiceKind::from_str(kind, true).map_err(|_| form())?;
+    service_of(kind, name).map_err(|_| form())
 }
 
 /// A persistence granularity: a prefix length, or a netmask.
@@ -233,8 +293,20 @@ mod tests {
     #[test]
     fn a_service_in_one_word() {
         let key = service("udp,[2001:db8::80]:53").expect("a service");
-        assert_eq!((key.protocol, key.address.to_string().as_str()), (Protocol::Udp, "[2001:db8::80]:53"));
-        for text in ["10.99.0.1:80", "tcp,10.99.0.1", "dccp,10.99.0.1:80", "tcp 10.99.0.1:80", ","] {
+        assert_eq!(key.to_string(), "udp [2001:db8::80]:53");
+        let marked = service("mark,1/ipv6").expect("a service");
+        assert_eq!(marked.to_string(), "mark 1/ipv6");
+        for text in [
+            "mark,0",
+            "mark,10.99.0.1:80",
+            "tcp,1",
+            "mark",
+            "10.99.0.1:80",
+            "tcp,10.99.0.1",
+            "dccp,10.99.0.1:80",
+            "tcp 10.99.0.1:80",
+            ",",
+        ] {
             assert!(service(text).is_err(), "{text:?}");
         }
     }

@@ -4,7 +4,21 @@ use crate::model::Settings;
 
 /// Every table and its keys. Tables in arrays are named without an index; `""` is the top level.
 pub(super) const KEYS: &[(&str, &[&str])] = &[
-    ("", &["socket", "dpdk", "lcores", "connections", "limits", "timeouts", "settings", "port", "service"]),
+    (
+        "",
+        &[
+            "socket",
+            "dpdk",
+            "lcores",
+            "connections",
+            "limits",
+            "timeouts",
+            "settings",
+            "port",
+            "mark",
+            "service",
+        ],
+    ),
     ("dpdk", &["hugepages", "memory_mb", "mbufs", "eal_args"]),
     ("lcores", &["cpus", "idle"]),
     ("connections", &["capacity", "ipv6_capacity", "templates"]),
@@ -13,8 +27,23 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("settings", &Settings::NAMES),
     ("port", &["device", "mirror", "mtu", "rx_descriptors", "tx_descriptors", "rss"]),
     (
+        "mark",
+        &[
+            "mark",
+            "protocol",
+            "sources",
+            "destinations",
+            "source_ports",
+            "destination_ports",
+            "ingress",
+            "dscp",
+        ],
+    ),
+    (
         "service",
         &[
+            "mark",
+            "family",
             "protocol",
             "address",
             "scheduler",

@@ -5,6 +5,7 @@
 mod device;
 mod errors;
 mod keys;
+mod marks;
 mod number;
 mod plan;
 mod raw;
@@ -19,7 +20,7 @@ use toml::de::DeTable;
 pub use device::{Mirror, Port, PortDevice, Rss};
 pub use errors::{ConfigError, ConfigErrors, Position};
 
-use crate::model::{Limits, Model, Settings, Timeouts};
+use crate::model::{Limits, MarkRule, Model, Settings, Timeouts};
 use errors::{Complaints, Site};
 
 /// Where the control socket is unless the configuration says otherwise.
@@ -45,6 +46,8 @@ pub struct Config {
     pub settings: Settings,
     /// The ports, at least one, in the order of the file.
     pub ports: Vec<Port>,
+    /// Which packets get which mark; the first rule that fits counts.
+    pub marks: Vec<MarkRule>,
     /// The services that are balanced from the start.
     pub model: Model,
 }

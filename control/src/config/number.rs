@@ -21,6 +21,11 @@ pub(super) const SECONDS: RangeInclusive<u32> = 1..=2_678_400;
 /// From what IPv4 asks of every link to the usual jumbo frame.
 pub(super) const MTU: RangeInclusive<u16> = 68..=9216;
 pub(super) const DESCRIPTORS: RangeInclusive<u16> = 64..=32_768;
+/// What is looked through for every packet of no connection.
+pub(super) const MAX_MARK_RULES: usize = 256;
+pub(super) const MARK: RangeInclusive<u32> = 1..=u32::MAX;
+/// Six bits (RFC 2474).
+pub(super) const DSCP: RangeInclusive<u8> = 0..=63;
 pub(super) const WEIGHT: RangeInclusive<u16> = 0..=65_535;
 pub(super) const THRESHOLD: RangeInclusive<u32> = 0..=u32::MAX;
 /// In bits; what a service's family allows of it is the model's matter.

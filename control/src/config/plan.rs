@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Config, Hugepages, Idle, Mirror, Port, PortDevice, Rss};
-use crate::model::{Persistence, RealServer, Service, Settings, Thresholds, Tunnel};
+use crate::model::{MarkRule, Persistence, RealServer, Service, ServiceKey, Settings, Thresholds, Tunnel};
 
 impl Hugepages {
     pub(super) const ALL: &'static [Hugepages] = &[Hugepages::Auto, Hugepages::Yes, Hugepages::No];
@@ -51,8 +51,10 @@ impl Config {
         lines.extend([self.workers(), self.room(), self.timeout_line()]);
         lines.extend(self.settings_line());
         lines.extend(self.ports.iter().enumerate().map(|(index, port)| port_line(index, port)));
+        lines.extend(self.marks.iter().map(MarkRule::to_string));
         for service in self.model.services().values() {
             lines.push(service_line(service));
+            lines.extend(self.no_rule(service.key));
             for server in &service.servers {
                 lines.push(server_line(server));
             }
@@ -62,6 +64,13 @@ impl Config {
         }
         lines.push(String::new());
         lines.join("\n")
+    }
+
+    /// That no packet can have the service's mark.
+    fn no_rule(&self, key: ServiceKey) -> Option<String> {
+        let ServiceKey::Mark { mark, .. } = key else { return None };
+        let has_rule = self.marks.iter().any(|rule| rule.mark == mark);
+        (!has_rule).then(|| format!("  no packet gets there: no [[mark]] gives mark {mark}"))
     }
 
     fn memory(&self) -> String {

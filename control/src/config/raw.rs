@@ -1,6 +1,7 @@
 //! The configuration as it was typed: every value of the right TOML type with its place, not yet understood.
 
 use super::errors::{Complaints, Site};
+use super::keys::keys_of;
 use super::walk::{At, Table};
 use crate::model::{SettingValue, Settings};
 
@@ -26,7 +27,24 @@ pub(super) struct RawConfig {
     pub(super) settings: Vec<(&'static str, At<SettingValue>)>,
     pub(super) has_port: bool,
     pub(super) ports: Vec<RawPort>,
+    pub(super) marks: Vec<RawMark>,
     pub(super) services: Vec<RawService>,
+}
+
+/// One `[[mark]]`.
+pub(super) struct RawMark {
+    pub(super) site: Site,
+    pub(super) has_mark: bool,
+    pub(super) mark: Option<At<i128>>,
+    /// Whether it has any key beside the mark.
+    pub(super) asks: bool,
+    pub(super) protocol: Option<At<String>>,
+    pub(super) sources: Option<At<Vec<At<String>>>>,
+    pub(super) destinations: Option<At<Vec<At<String>>>>,
+    pub(super) source_ports: Option<At<Vec<At<String>>>>,
+    pub(super) destination_ports: Option<At<Vec<At<String>>>>,
+    pub(super) ingress: Option<At<i128>>,
+    pub(super) dscp: Option<At<i128>>,
 }
 
 /// One `[[port]]`.
@@ -49,6 +67,9 @@ pub(super) struct RawService {
     pub(super) protocol: Option<At<String>>,
     pub(super) has_address: bool,
     pub(super) address: Option<At<String>>,
+    pub(super) has_mark: bool,
+    pub(super) mark: Option<At<i128>>,
+    pub(super) family: Option<At<String>>,
     pub(super) scheduler: Option<At<String>>,
     pub(super) fallback: Option<At<bool>>,
     pub(super) hash_port: Option<At<bool>>,
@@ -99,6 +120,7 @@ impl RawConfig {
             settings: root.table("settings", c).map(|table| settings(&table, c)).unwrap_or_default(),
             has_port: root.has_elements("port"),
             ports: root.tables("port", c).iter().map(|table| RawPort::read(table, c)).collect(),
+            marks: root.tables("mark", c).iter().map(|table| RawMark::read(table, c)).collect(),
             services: root.tables("service", c).iter().map(|table| RawService::read(table, c)).collect(),
         }
     }
@@ -137,6 +159,25 @@ impl RawPort {
     }
 }
 
+impl RawMark {
+    fn read(table: &Table<'_, '_>, complaints: &mut Complaints<'_>) -> RawMark {
+        let asks = keys_of("mark").iter().any(|key| *key != "mark" && table.has(key));
+        RawMark {
+            site: table.site().clone(),
+            has_mark: table.has("mark"),
+            mark: table.integer("mark", complaints),
+            asks,
+            protocol: table.string("protocol", complaints),
+            sources: table.strings("sources", complaints),
+            destinations: table.strings("destinations", complaints),
+            source_ports: table.strings("source_ports", complaints),
+            destination_ports: table.strings("destination_ports", complaints),
+            ingress: table.integer("ingress", complaints),
+            dscp: table.integer("dscp", complaints),
+        }
+    }
+}
+
 impl RawService {
     fn read(table: &Table<'_, '_>, complaints: &mut Complaints<'_>) -> RawService {
         let servers = table.tables("service.server", complaints);
@@ -146,6 +187,9 @@ impl RawService {
             protocol: table.string("protocol", complaints),
             has_address: table.has("address"),
             address: table.string("address", complaints),
+            has_mark: table.has("mark"),
+            mark: table.integer("mark", complaints),
+            family: table.string("family", complaints),
             scheduler: table.string("scheduler", complaints),
             fallback: table.boolean("fallback", complaints),
             hash_port: table.boolean("hash_port", complaints),

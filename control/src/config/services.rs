@@ -6,12 +6,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::errors::{Complaints, Site};
+use super::marks::mark;
 use super::raw::{RawServer, RawService};
 use super::walk::At;
 use super::{keys, number};
 use crate::model::{
-    EditError, ForwardingMethod, Limited, Limits, Persistence, PersistenceEdit, Place, Protocol, RealServer,
-    Scheduler, SchedulerFlags, Service, ServiceKey, Thresholds, Tunnel, Weight, faults,
+    EditError, Family, ForwardingMethod, Limited, Limits, Persistence, PersistenceEdit, Place, Protocol,
+    RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Thresholds, Tunnel, Weight, faults,
 };
 
 /// Understands every `[[service]]`. Complains of all that is wrong, and leaves that out.
@@ -28,7 +29,7 @@ pub(super) fn services(raw: &[RawService], limits: &Limits, complaints: &mut Com
             complaints.add(
                 site,
                 format!("virtual service {} is service[{first}] already", service.key),
-                "put the real servers of both into one [[service]], or change the protocol, address or port",
+                "put the real servers of both into one [[service]], or change the protocol, address, port or mark",
             );
             continue;
         }
@@ -53,10 +54,70 @@ fn check_limits(raw: &[RawService], limits: &Limits, complaints: &mut Complaints
 }
 
 fn address_site(raw: &RawService) -> &Site {
-    raw.address.as_ref().map_or(&raw.site, |at| &at.site)
+    let mark = raw.mark.as_ref().map(|at| &at.site);
+    raw.address.as_ref().map(|at| &at.site).or(mark).unwrap_or(&raw.site)
 }
 
 fn service(raw: &RawService, complaints: &mut Complaints<'_>) -> Option<Service> {
+    let scheduler = word(raw.scheduler.as_ref(), Scheduler::ALL, Scheduler::word, complaints);
+    let Named { key, port } = if raw.has_mark { marked(raw, complaints) } else { addressed(raw, complaints) };
+
+    // Servers whose own words are wrong are left out; the others keep the place of their address.
+    let mut servers = Vec::with_capacity(raw.servers.len());
+    let mut sites = Vec::with_capacity(raw.servers.len());
+    for raw in &raw.servers {
+        if let Some(server) = server(raw, port, complaints) {
+            servers.push(server);
+            let threshold = raw.lower_threshold.as_ref().or(raw.upper_threshold.as_ref());
+            let address = raw.address.as_ref().map_or(&raw.site, |at| &at.site);
+            let tunnel = raw.tunnel.as_ref().map_or(&raw.site, |at| &at.site);
+            sites.push((address, tunnel, threshold.map_or(&raw.site, |at| &at.site)));
+        }
+    }
+
+    let flag = |at: &Option<At<bool>>| at.as_ref().is_some_and(|at| at.value);
+    let flags = SchedulerFlags { fallback: flag(&raw.fallback), port: flag(&raw.hash_port) };
+    let flag_site = [&raw.fallback, &raw.hash_port].into_iter().flatten().find(|at| at.value);
+    // With a scheduler that nobody understands, the flags may well be right.
+    let unclear_scheduler = raw.scheduler.is_some() && scheduler.is_none();
+    let Key { key, is_certain } = key?;
+    let scheduler = scheduler.unwrap_or_default();
+    let persistence = persistence(raw, key, complaints);
+    let one_packet = flag(&raw.one_packet);
+    let service = Service { key, scheduler, flags, persistence, one_packet, servers };
+    for fault in faults(&service) {
+        let site = match fault.place {
+            Place::Address => address_site(raw),
+            Place::Flags if unclear_scheduler => continue,
+            Place::Flags => flag_site.map_or(&raw.site, |at| &at.site),
+            Place::PersistenceTimeout => site_of(raw, raw.persistence_timeout.as_ref()),
+            Place::PersistenceGranularity => site_of(raw, raw.persistence_granularity.as_ref()),
+            // With a protocol that nobody understands, it may well be right.
+            Place::OnePacket if !is_certain => continue,
+            Place::OnePacket => site_of(raw, raw.one_packet.as_ref()),
+            Place::Server(index) => sites[index].0,
+            Place::Tunnel(index) => sites[index].1,
+            Place::Thresholds(index) => sites[index].2,
+        };
+        complaints.add(site, fault.error.to_string(), config_remedy(&fault.error));
+    }
+    is_certain.then_some(service)
+}
+
+/// What a `[[service]]` is called.
+struct Named {
+    key: Option<Key>,
+    /// The port of its real servers that give none.
+    port: Option<u16>,
+}
+
+struct Key {
+    key: ServiceKey,
+    /// False where the protocol is a guess, so that the rest can be looked at.
+    is_certain: bool,
+}
+
+fn addressed(raw: &RawService, complaints: &mut Complaints<'_>) -> Named {
     if !raw.has_protocol {
         complaints.add(
             &raw.site,
@@ -71,50 +132,32 @@ fn service(raw: &RawService, complaints: &mut Complaints<'_>) -> Option<Service>
             "add its virtual address and port, e.g. address = \"10.99.0.1:80\"",
         );
     }
+    if let Some(family) = &raw.family {
+        let remedy = "remove it: the address tells the family; a `mark` does not";
+        complaints.add(&family.site, "`family` goes with `mark` only", remedy);
+    }
     let protocol = word(raw.protocol.as_ref(), Protocol::ALL, Protocol::word, complaints);
-    let scheduler = word(raw.scheduler.as_ref(), Scheduler::ALL, Scheduler::word, complaints);
     let address = raw.address.as_ref().and_then(|at| service_address(at, complaints));
+    let key = |address| Key {
+        key: ServiceKey::Address { protocol: protocol.unwrap_or(Protocol::Tcp), address },
+        is_certain: protocol.is_some(),
+    };
+    Named { key: address.map(key), port: address.map(|address| address.port()) }
+}
 
-    // Servers whose own words are wrong are left out; the others keep the place of their address.
-    let mut servers = Vec::with_capacity(raw.servers.len());
-    let mut sites = Vec::with_capacity(raw.servers.len());
-    for raw in &raw.servers {
-        if let Some(server) = server(raw, address.map(|address| address.port()), complaints) {
-            servers.push(server);
-            let threshold = raw.lower_threshold.as_ref().or(raw.upper_threshold.as_ref());
-            let address = raw.address.as_ref().map_or(&raw.site, |at| &at.site);
-            let tunnel = raw.tunnel.as_ref().map_or(&raw.site, |at| &at.site);
-            sites.push((address, tunnel, threshold.map_or(&raw.site, |at| &at.site)));
-        }
+fn marked(raw: &RawService, complaints: &mut Complaints<'_>) -> Named {
+    let given = [("protocol", raw.protocol.as_ref()), ("address", raw.address.as_ref())];
+    for (name, at) in given.into_iter().filter_map(|(name, at)| at.map(|at| (name, at))) {
+        complaints.add(
+            &at.site,
+            format!("a service by `mark` has no `{name}`"),
+            "move it into the [[mark]] that gives the mark, or remove `mark`",
+        );
     }
-
-    let flag = |at: &Option<At<bool>>| at.as_ref().is_some_and(|at| at.value);
-    let flags = SchedulerFlags { fallback: flag(&raw.fallback), port: flag(&raw.hash_port) };
-    let flag_site = [&raw.fallback, &raw.hash_port].into_iter().flatten().find(|at| at.value);
-    // With a scheduler that nobody understands, the flags may well be right.
-    let unclear_scheduler = raw.scheduler.is_some() && scheduler.is_none();
-    let key = ServiceKey { protocol: protocol.unwrap_or(Protocol::Tcp), address: address? };
-    let scheduler = scheduler.unwrap_or_default();
-    let persistence = persistence(raw, key, complaints);
-    let one_packet = flag(&raw.one_packet);
-    let service = Service { key, scheduler, flags, persistence, one_packet, servers };
-    for fault in faults(&service) {
-        let site = match fault.place {
-            Place::Address => address_site(raw),
-            Place::Flags if unclear_scheduler => continue,
-            Place::Flags => flag_site.map_or(&raw.site, |at| &at.site),
-            Place::PersistenceTimeout => site_of(raw, raw.persistence_timeout.as_ref()),
-            Place::PersistenceGranularity => site_of(raw, raw.persistence_granularity.as_ref()),
-            // With a protocol that nobody understands, it may well be right.
-            Place::OnePacket if protocol.is_none() => continue,
-            Place::OnePacket => site_of(raw, raw.one_packet.as_ref()),
-            Place::Server(index) => sites[index].0,
-            Place::Tunnel(index) => sites[index].1,
-            Place::Thresholds(index) => sites[index].2,
-        };
-        complaints.add(site, fault.error.to_string(), config_remedy(&fault.error));
-    }
-    protocol.map(|_| service)
+    let family = word(raw.family.as_ref(), Family::ALL, Family::word, complaints);
+    let is_certain = family.is_some() || raw.family.is_none();
+    let key = |mark| Key { key: ServiceKey::Mark { mark, family: family.unwrap_or_default() }, is_certain };
+    Named { key: mark(raw.mark.as_ref(), complaints).map(key), port: Some(0) }
 }
 
 fn site_of<'a, T>(raw: &'a RawService, at: Option<&'a At<T>>) -> &'a Site {
@@ -127,7 +170,7 @@ fn persistence(raw: &RawService, key: ServiceKey, complaints: &mut Complaints<'_
     let granularity = number::within(raw.persistence_granularity.as_ref(), number::GRANULARITY, complaints);
     let given = raw.persistence_timeout.is_some() || raw.persistence_granularity.is_some();
     let timeout = timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
-    given.then(|| PersistenceEdit::On { timeout, granularity }.of(None, key.address.ip()))?
+    given.then(|| PersistenceEdit::On { timeout, granularity }.of(None, key.ip()))?
 }
 
 /// The model's remedies are for edits of a running director; in a file some things are mended otherwise.
@@ -135,7 +178,7 @@ fn config_remedy(error: &EditError) -> String {
     match error {
         EditError::ServerExists { .. } => "remove one of the two, or change its address or port".to_owned(),
         EditError::PortNotAllowed { service, .. } => {
-            format!("leave the port out or use {}, or add method = \"nat\"", service.address.port())
+            format!("leave the port out or use {}, or add method = \"nat\"", service.port())
         }
         EditError::FlagsNotAllowed { .. } => {
             "remove it, or add scheduler = \"sh\" or scheduler = \"mh\"".to_owned()

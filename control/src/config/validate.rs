@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::errors::Complaints;
+use super::marks::marks;
 use super::number::{self, within};
 use super::raw::{RawConfig, RawPort};
 use super::services::{services, word};
@@ -35,6 +36,7 @@ pub(super) fn config(raw: &RawConfig, complaints: &mut Complaints<'_>) -> Config
         timeouts: timeouts(raw, complaints),
         settings: settings(raw, complaints),
         ports: ports(raw, complaints),
+        marks: marks(&raw.marks, raw.ports.len(), complaints),
         model,
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{ForwardingMethod, Persistence, Scheduler, ServiceKey, Thresholds, Tunnel};
+use super::{Family, ForwardingMethod, Persistence, Scheduler, ServiceKey, Thresholds, Tunnel};
 
 /// What is wrong with an address by itself, whatever it is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +164,7 @@ pub enum EditError {
     /// A persistence granularity that is no prefix length of the service's family.
     #[error(
         "virtual service {service} cannot have a persistence granularity of {granularity} bits: \
-         it is from 1 to {}", Persistence::widest(service.address.ip())
+         it is from 1 to {}", Persistence::widest(service.ip())
     )]
     PersistenceGranularity {
         /// The virtual service.
@@ -204,7 +204,7 @@ pub enum EditError {
 
 /// The port that packets reach a real server with where the forwarding method leaves it alone.
 fn port_kept(service: ServiceKey) -> String {
-    match service.address.port() {
+    match service.port() {
         0 => "the port that the client asked for, since the service has every port".to_owned(),
         port => format!("the service's port {port}"),
     }
@@ -245,12 +245,15 @@ impl EditError {
             EditError::NoSuchServer { service, .. } => {
                 format!("list the real servers of {service}, and add this one if it is missing")
             }
-            EditError::PortNotAllowed { service, .. } => match service.address.port() {
+            EditError::PortNotAllowed { service, .. } => match service.port() {
                 0 => "use port 0, or a virtual service of one port".to_owned(),
                 port => format!("use port {port}, or forwarding method nat"),
             },
             EditError::AddressFamily { service, .. } => {
-                let family = if service.address.is_ipv4() { "IPv4" } else { "IPv6" };
+                let family = match service.family() {
+                    Family::Ipv4 => "IPv4",
+                    Family::Ipv6 => "IPv6",
+                };
                 format!("give an {family} address")
             }
             EditError::InvalidAddress { fault: AddressFault::PortZero, .. } => {
@@ -282,7 +285,7 @@ impl EditError {
                 format!("give from 1 to {} seconds", Persistence::MAX_TIMEOUT.as_secs())
             }
             EditError::PersistenceGranularity { service, .. } => {
-                let widest = Persistence::widest(service.address.ip());
+                let widest = Persistence::widest(service.ip());
                 format!(
                     "give a prefix length from 1 to {widest}; {widest} tells every client from every other"
                 )

@@ -2,6 +2,8 @@
 
 mod edit;
 mod error;
+mod key;
+mod mark;
 #[expect(clippy::module_inception, reason = "one file one noun, and this noun is the model")]
 mod model;
 mod persistence;
@@ -14,10 +16,12 @@ mod validate;
 
 pub use edit::Edit;
 pub use error::{AddressFault, EditError, Limited};
+pub use key::{Family, ServiceKey};
+pub use mark::{Mark, MarkRule, PortRange, Prefix};
 pub use model::{Change, Limits, Model};
 pub use persistence::{Persistence, PersistenceEdit};
 pub use service::{
-    ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Timeouts, Weight,
+    ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, Timeouts, Weight,
 };
 pub use settings::{SettingError, SettingValue, Settings};
 pub use text::ParseWordError;

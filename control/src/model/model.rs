@@ -107,7 +107,7 @@ impl Model {
                         service.flags = flags;
                     }
                     if let Some(edit) = persistence {
-                        service.persistence = edit.of(service.persistence, key.address.ip());
+                        service.persistence = edit.of(service.persistence, key.ip());
                     }
                     service.one_packet = one_packet.unwrap_or(service.one_packet);
                     Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Persistence, Thresholds, Tunnel};
+use super::{Persistence, ServiceKey, Thresholds, Tunnel};
 
 /// Transport protocol of a virtual service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,16 +17,6 @@ pub enum Protocol {
     Udp,
     /// SCTP, IP protocol 132.
     Sctp,
-}
-
-/// What names a virtual service: protocol, virtual address (VIP) and virtual port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ServiceKey {
-    /// Transport protocol.
-    pub protocol: Protocol,
-    /// VIP and port, e.g. `10.99.0.1:80` or `[2001:db8::80]:80`. Port 0 means every port that no other service of
-    /// the VIP has.
-    pub address: SocketAddr,
 }
 
 /// How packets reach a real server.
@@ -101,8 +91,7 @@ impl Default for Weight {
 /// One real server of one virtual service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RealServer {
-    /// Address and port. With DR and tunnel the port equals the service's; it is 0 where the service's is, and
-    /// packets keep theirs.
+    /// Address and port. With DR and tunnel the port equals the service's. Where it is 0, packets keep theirs.
     pub address: SocketAddr,
     /// How packets reach it.
     pub method: ForwardingMethod,

@@ -6,7 +6,7 @@ use super::super::{
 use super::*;
 
 fn key(port: u16) -> ServiceKey {
-    ServiceKey { protocol: Protocol::Tcp, address: SocketAddr::from(([10, 0, 0, 1], port)) }
+    ServiceKey::Address { protocol: Protocol::Tcp, address: SocketAddr::from(([10, 0, 0, 1], port)) }
 }
 
 fn server(address: &str, method: ForwardingMethod) -> RealServer {
@@ -150,7 +150,7 @@ fn addresses_that_no_host_has_are_refused() {
         ("[::ffff:10.0.0.1]:80", AddressFault::Ipv4Mapped),
     ] {
         let address: SocketAddr = address.parse().expect("a test's address");
-        let service = add_service(ServiceKey { protocol: Protocol::Udp, address });
+        let service = add_service(ServiceKey::Address { protocol: Protocol::Udp, address });
         let error = model.apply(&service, &Limits::default()).expect_err("no host has this address");
         assert_eq!(error, EditError::InvalidAddress { address, fault });
         let method = if address.is_ipv4() { ForwardingMethod::Nat } else { ForwardingMethod::Tunnel };
@@ -165,7 +165,7 @@ fn only_a_tunnel_joins_the_families() {
     assert_eq!(refused(&model, &add_server(key(80), six, ForwardingMethod::Nat)), "address-family");
     assert_eq!(refused(&model, &add_server(key(80), six, ForwardingMethod::Dr)), "address-family");
     let address = six.parse().expect("a test's address");
-    let service = ServiceKey { protocol: Protocol::Tcp, address };
+    let service = ServiceKey::Address { protocol: Protocol::Tcp, address };
     built(&[
         add_service(key(80)),
         add_server(key(80), six, ForwardingMethod::Tunnel),
@@ -180,7 +180,7 @@ fn only_a_tunnel_joins_the_families() {
 fn a_service_of_every_port_is_persistent_and_so_are_its_servers_ports() {
     let model = two_services();
     assert_eq!(refused(&model, &add_service(key(0))), "port-zero-not-persistent");
-    let persistence = Some(Persistence::default_of(key(0).address.ip()));
+    let persistence = Some(Persistence::default_of(key(0).ip()));
     let (scheduler, flags) = (Scheduler::Wlc, SchedulerFlags::default());
     let service = Edit::AddService { key: key(0), scheduler, flags, persistence, one_packet: false };
     let model = built(&[
@@ -223,14 +223,50 @@ fn persistence_keeps_to_its_ranges() {
 #[test]
 fn one_packet_scheduling_is_for_udp() {
     let one_packet = |protocol| {
-        let key = ServiceKey { protocol, ..key(53) };
+        let key = ServiceKey::Address { protocol, address: SocketAddr::from(([10, 0, 0, 1], 53)) };
         let (scheduler, flags) = (Scheduler::Rr, SchedulerFlags::default());
-        let persistence = Some(Persistence::default_of(key.address.ip()));
+        let persistence = Some(Persistence::default_of(key.ip()));
         Edit::AddService { key, scheduler, flags, persistence, one_packet: true }
     };
     let model = two_services();
     assert_eq!(refused(&model, &one_packet(Protocol::Tcp)), "one-packet-not-udp");
     model.apply(&one_packet(Protocol::Udp), &Limits::default()).expect("udp can");
+}
+
+#[test]
+fn a_service_by_mark_takes_any_port_of_its_family() {
+    let mark: ServiceKey = "mark 1".parse().expect("a key");
+    let model_after = |model: &Model, edit: &Edit| {
+        model.apply(edit, &Limits::default()).unwrap_or_else(|error| panic!("{edit:?}: {error}"))
+    };
+    let model = model_after(&Model::default(), &add_service(mark));
+    let (nat, dr, tunnel) = (ForwardingMethod::Nat, ForwardingMethod::Dr, ForwardingMethod::Tunnel);
+    for (address, method) in [
+        ("10.0.2.11:0", dr),
+        ("10.0.2.12:80", dr),
+        ("10.0.2.13:8080", nat),
+        ("10.0.2.14:0", nat),
+        ("[2001:db8::11]:0", tunnel),
+    ] {
+        model_after(&model, &add_server(mark, address, method));
+    }
+    assert_eq!(refused(&model, &add_server(mark, "[2001:db8::11]:0", dr)), "address-family");
+    assert_eq!(refused(&model, &add_service(mark)), "service-exists");
+    let six: ServiceKey = "mark 1/ipv6".parse().expect("a key");
+    let both = model_after(&model, &add_service(six));
+    model_after(&both, &add_server(six, "[2001:db8::11]:0", nat));
+    assert_eq!(refused(&both, &add_server(six, "10.0.2.11:0", nat)), "address-family");
+    let wide = PersistenceEdit::On { timeout: None, granularity: Some(64) };
+    model_after(&both, &persist(six, wide));
+    assert_eq!(refused(&both, &persist(mark, wide)), "persistence-granularity");
+    let one_packet = Edit::EditService {
+        key: mark,
+        scheduler: None,
+        flags: None,
+        persistence: None,
+        one_packet: Some(true),
+    };
+    model_after(&model, &one_packet);
 }
 
 #[test]
@@ -305,7 +341,7 @@ fn any_edit() -> impl Strategy<Value = Edit> {
         let (key, address, scheduler, method, flags, weight) = parts;
         match which {
             0 => {
-                let persistence = one.then_some(Persistence::default_of(key.address.ip()));
+                let persistence = one.then_some(Persistence::default_of(key.ip()));
                 Edit::AddService { key, scheduler, flags, persistence, one_packet: false }
             }
             1 => schedule(key, one.then_some(scheduler), other.then_some(flags)),

@@ -1,10 +1,9 @@
 //! The model's words as operators type and read them: `tcp 10.0.0.1:80`, `wlc`, `dr`, a weight.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::str::FromStr;
 
-use super::{ForwardingMethod, Protocol, Scheduler, ServiceKey, Weight};
+use super::{Family, ForwardingMethod, Protocol, Scheduler, Weight};
 
 /// A text that is not the word it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +58,7 @@ macro_rules! words {
     };
 }
 
+words!(Family, "address family", "ipv4 or ipv6", Ipv4 => "ipv4", Ipv6 => "ipv6");
 words!(Protocol, "protocol", "tcp, udp or sctp", Tcp => "tcp", Udp => "udp", Sctp => "sctp");
 words!(
     ForwardingMethod, "forwarding method", "nat, dr or tunnel",
@@ -69,28 +69,6 @@ words!(
     Rr => "rr", Wrr => "wrr", Lc => "lc", Wlc => "wlc", Lblc => "lblc", Lblcr => "lblcr", Dh => "dh", Sh => "sh",
     Mh => "mh", Sed => "sed", Nq => "nq", Fo => "fo", Ovf => "ovf", Twos => "twos"
 );
-
-impl fmt::Display for ServiceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.protocol, self.address)
-    }
-}
-
-impl FromStr for ServiceKey {
-    type Err = ParseWordError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong =
-            || ParseWordError::new("virtual service", text, "PROTOCOL ADDRESS:PORT, e.g. tcp 10.0.0.1:80");
-        let mut words = text.split_ascii_whitespace();
-        let (Some(protocol), Some(address), None) = (words.next(), words.next(), words.next()) else {
-            return Err(wrong());
-        };
-        let protocol: Protocol = protocol.parse()?;
-        let address: SocketAddr = address.parse().map_err(|_| wrong())?;
-        Ok(ServiceKey { protocol, address })
-    }
-}
 
 impl fmt::Display for Weight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -136,17 +114,6 @@ mod tests {
         for method in ForwardingMethod::ALL {
             let json = serde_json::to_string(method).expect("a unit variant is always JSON");
             assert_eq!(json, format!("\"{method}\""));
-        }
-    }
-
-    #[test]
-    fn a_service_reads_as_protocol_and_address() {
-        let key: ServiceKey = "tcp 10.0.0.1:80".parse().expect("a well-formed key");
-        assert_eq!(key.to_string(), "tcp 10.0.0.1:80");
-        let six: ServiceKey = "udp [2001:db8::53]:53".parse().expect("a well-formed key");
-        assert_eq!(six.to_string(), "udp [2001:db8::53]:53");
-        for bad in ["", "tcp", "tcp 10.0.0.1", "dccp 10.0.0.1:80", "tcp 10.0.0.1:80 rr", "tcp:10.0.0.1:80"] {
-            assert!(bad.parse::<ServiceKey>().is_err(), "{bad:?} was accepted");
         }
     }
 

@@ -46,7 +46,8 @@ pub fn faults(service: &Service) -> Vec<Fault> {
         faults.push(Fault { place: Place::Address, error });
     }
     faults.extend(service.persistence.into_iter().flat_map(|p| persistence_faults(service.key, p)));
-    if service.one_packet && service.key.protocol != Protocol::Udp {
+    // Of a service by mark it is the datagrams that are scheduled so.
+    if service.one_packet && service.key.protocol().is_some_and(|protocol| protocol != Protocol::Udp) {
         let error = EditError::OnePacketNotUdp { service: service.key };
         faults.push(Fault { place: Place::OnePacket, error });
     }
@@ -79,8 +80,9 @@ pub fn faults(service: &Service) -> Vec<Fault> {
 }
 
 fn check_service_address(service: &Service) -> Result<(), EditError> {
-    check_address(service.key.address)?;
-    if service.key.address.port() == 0 && service.persistence.is_none() {
+    let ServiceKey::Address { address, .. } = service.key else { return Ok(()) };
+    check_address(address)?;
+    if address.port() == 0 && service.persistence.is_none() {
         return Err(EditError::PortZeroNotPersistent { service: service.key });
     }
     Ok(())
@@ -94,7 +96,7 @@ fn persistence_faults(service: ServiceKey, persistence: Persistence) -> Vec<Faul
         let error = EditError::PersistenceTimeout { service, timeout };
         faults.push(Fault { place: Place::PersistenceTimeout, error });
     }
-    if !(1..=Persistence::widest(service.address.ip())).contains(&granularity) {
+    if !(1..=Persistence::widest(service.ip())).contains(&granularity) {
         let error = EditError::PersistenceGranularity { service, granularity };
         faults.push(Fault { place: Place::PersistenceGranularity, error });
     }
@@ -116,12 +118,14 @@ pub(super) fn has_flags(scheduler: Scheduler) -> bool {
 
 fn check_server(service: ServiceKey, server: &RealServer) -> Result<(), EditError> {
     let RealServer { address, method, .. } = *server;
-    let same_family = address.is_ipv4() == service.address.is_ipv4();
+    let same_family = address.is_ipv4() == service.ip().is_ipv4();
     if !same_family && method != ForwardingMethod::Tunnel {
         return Err(EditError::AddressFamily { service, address, method });
     }
     check_address(address)?;
-    let (port, service_port) = (address.port(), service.address.port());
+    // What has a mark may have any port: by NAT the real server's counts if it has one, else none does.
+    let ServiceKey::Address { address: virtual_address, .. } = service else { return Ok(()) };
+    let (port, service_port) = (address.port(), virtual_address.port());
     // Whatever the method, packets to a service of every port keep theirs.
     if (method != ForwardingMethod::Nat || service_port == 0) && port != service_port {
         return Err(EditError::PortNotAllowed { service, address, method });

@@ -4,20 +4,40 @@
 
 use std::net::SocketAddr;
 
+use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-use crate::model::{ForwardingMethod, Protocol, RealServer, ServiceKey, Thresholds, Tunnel, Weight};
+use crate::model::{
+    Family, ForwardingMethod, Mark, Protocol, RealServer, ServiceKey, Thresholds, Tunnel, Weight,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StrictService {
-    protocol: Protocol,
-    address: SocketAddr,
+    protocol: Option<Protocol>,
+    address: Option<SocketAddr>,
+    mark: Option<Mark>,
+    family: Option<Family>,
 }
 
-impl From<StrictService> for ServiceKey {
-    fn from(strict: StrictService) -> Self {
-        ServiceKey { protocol: strict.protocol, address: strict.address }
+impl StrictService {
+    /// Errors name what is missing or too much, as serde's own do.
+    fn key<E: Error>(self) -> Result<ServiceKey, E> {
+        match self {
+            StrictService { protocol: Some(protocol), address: Some(address), mark: None, family: None } => {
+                Ok(ServiceKey::Address { protocol, address })
+            }
+            StrictService { protocol: None, address: None, mark: Some(mark), family } => {
+                Ok(ServiceKey::Mark { mark, family: family.unwrap_or_default() })
+            }
+            StrictService { mark: Some(_), .. } => {
+                Err(E::custom("a virtual service by `mark` has neither `protocol` nor `address`"))
+            }
+            StrictService { family: Some(_), .. } => Err(E::custom("`family` goes with `mark` only")),
+            StrictService { protocol: None, address: Some(_), .. } => Err(E::missing_field("protocol")),
+            StrictService { address: None, protocol: Some(_), .. } => Err(E::missing_field("address")),
+            _ => Err(E::custom("missing `protocol` and `address`, or `mark`")),
+        }
     }
 }
 
@@ -42,13 +62,13 @@ fn default_method() -> ForwardingMethod {
 }
 
 pub(super) fn strict_service<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ServiceKey, D::Error> {
-    StrictService::deserialize(deserializer).map(ServiceKey::from)
+    StrictService::deserialize(deserializer)?.key()
 }
 
 pub(super) fn strict_service_option<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<ServiceKey>, D::Error> {
-    Ok(Option::<StrictService>::deserialize(deserializer)?.map(ServiceKey::from))
+    Option::<StrictService>::deserialize(deserializer)?.map(StrictService::key).transpose()
 }
 
 pub(super) fn strict_server<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RealServer, D::Error> {

@@ -76,8 +76,8 @@ impl Handler for FakeDirector {
                     bytes_in: 700,
                     bytes_out: 600,
                 };
-                let persistence = persistence
-                    .and_then(|options| PersistenceEdit::from(options).of(None, service.address.ip()));
+                let persistence =
+                    persistence.and_then(|options| PersistenceEdit::from(options).of(None, service.ip()));
                 services.push(ServiceStatus {
                     service,
                     scheduler,
@@ -94,7 +94,7 @@ impl Handler for FakeDirector {
                 status.flags = flags.unwrap_or(status.flags);
                 if let Some(change) = persistence {
                     let edit = PersistenceEdit::from(change);
-                    status.persistence = edit.of(status.persistence, service.address.ip());
+                    status.persistence = edit.of(status.persistence, service.ip());
                 }
                 status.one_packet = one_packet.unwrap_or(status.one_packet);
             }

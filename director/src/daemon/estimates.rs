@@ -114,7 +114,7 @@ mod tests {
     use std::sync::Arc;
 
     fn key() -> ServiceKey {
-        ServiceKey { protocol: Protocol::Udp, address: ([10, 99, 0, 1], 53).into() }
+        ServiceKey::Address { protocol: Protocol::Udp, address: ([10, 99, 0, 1], 53).into() }
     }
 
     fn address(n: u8) -> SocketAddr {

@@ -103,8 +103,8 @@ pub(super) async fn connections(
     limit: Option<u32>,
 ) -> Result<Reply, Refusal> {
     let filter = query::ConnectionFilter {
-        protocol: filter.protocol.or(filter.service.map(|service| service.protocol)).map(protocol_number),
-        service: filter.service.map(|service| service.address),
+        protocol: filter.protocol.map(protocol_number),
+        service: filter.service,
         server: filter.server,
         client: filter.client,
         state: match filter.state {

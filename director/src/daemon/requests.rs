@@ -16,7 +16,7 @@ impl Handler for Controller {
         match request {
             Request::ServiceAdd { service: key, scheduler, flags, persistence, one_packet } => {
                 let persistence =
-                    persistence.and_then(|options| PersistenceEdit::from(options).of(None, key.address.ip()));
+                    persistence.and_then(|options| PersistenceEdit::from(options).of(None, key.ip()));
                 self.edit(Edit::AddService { key, scheduler, flags, persistence, one_packet }).await
             }
             Request::ServiceEdit { service: key, scheduler, flags, persistence, one_packet } => {

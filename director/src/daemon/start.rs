@@ -24,7 +24,7 @@ use crate::lcore::{Exception, Idle, Lcore, LcoreParts, LcorePort, hand_over_ring
 use crate::nexthop::{Neighbour, PortLink};
 use crate::persistence::Templates;
 use crate::pipeline::{MAX_BURST, Pipeline};
-use crate::service::{Compiler, Publisher};
+use crate::service::{Compiler, MarkRules, Publisher};
 use crate::stats::{Fleet, LcoreCounters, QueueCounters};
 
 /// Packets in the ring from one lcore to another.
@@ -151,13 +151,16 @@ pub(super) async fn start(config: &Config) -> Result<Started, StartError> {
         mirrors.push(mirror);
         ports.push(port);
     }
-    let guarded: Vec<String> = config.ports.iter().filter_map(kept_interface).collect();
-    let guard = if guarded.is_empty() { None } else { Some(IngressGuard::new(guarded)?) };
+    let kept = config.ports.iter().enumerate().filter_map(|(n, port)| Some((n, kept_interface(port)?)));
+    let guarded: Vec<(usize, String)> = kept.collect();
+    let guard =
+        if guarded.is_empty() { None } else { Some(IngressGuard::new(guarded, config.marks.clone())?) };
     let netlink = Arc::new(Netlink::start().await?);
 
     let servers = config.limits.servers + SPARE_SERVERS;
     let fleet = Fleet::new((0..lcores).map(|_| Arc::new(LcoreCounters::new(servers))).collect());
-    let compiler = Compiler::new(config.limits.services, servers, fleet.clone());
+    let rules = MarkRules::new(config.marks.clone());
+    let compiler = Compiler::new(config.limits.services, servers, fleet.clone()).marking(rules);
     let (publisher, readers) = Publisher::new(lcores, Compiler::empty_snapshot(1));
 
     let mut slow_path_ports = Vec::new();

@@ -117,13 +117,6 @@ impl Mbuf {
         usize::from(self.get::<u16>(dpdk_sys::DPDK_SYS_MBUF_BUF_LEN)).saturating_sub(end)
     }
 
-    /// DPDK's port that received the frame.
-    #[inline]
-    #[must_use]
-    pub fn dpdk_port(&self) -> u16 {
-        self.get(dpdk_sys::DPDK_SYS_MBUF_PORT)
-    }
-
     /// Sets the length of a fresh mbuf: contiguous, and `len` fits behind its headroom.
     #[inline]
     pub(super) fn set_len(&mut self, len: u16) {
@@ -209,6 +202,17 @@ impl PacketBuf for Mbuf {
         self.set(dpdk_sys::DPDK_SYS_MBUF_DATA_OFF, self.data_off() + n);
         self.set(dpdk_sys::DPDK_SYS_MBUF_DATA_LEN, self.data_len() - n);
         self.set(dpdk_sys::DPDK_SYS_MBUF_PKT_LEN, pkt_len.wrapping_sub(u32::from(n)));
+    }
+
+    #[inline]
+    fn ingress(&self) -> u8 {
+        self.get::<u16>(dpdk_sys::DPDK_SYS_MBUF_PORT) as u8
+    }
+
+    /// In the place of DPDK's number, which not every device writes.
+    #[inline]
+    fn set_ingress(&mut self, port: u8) {
+        self.set(dpdk_sys::DPDK_SYS_MBUF_PORT, u16::from(port));
     }
 
     #[inline]

@@ -2,13 +2,13 @@
 //! would answer them: with a reset, since nobody listens there. This guard drops them on their way
 //! into the kernel, in an nftables table of its own. Packet sockets see frames before that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Stdio};
 
-use control::model::{ForwardingMethod, Protocol, Service};
+use control::model::{Family, ForwardingMethod, Mark, MarkRule, Prefix, Protocol, Service, ServiceKey};
 
 /// The guard cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -25,26 +25,38 @@ pub enum IngressError {
     Refused(String),
 }
 
-/// What is kept from the kernel: virtual services, and NAT real servers' replies.
-type Endpoints = (BTreeSet<(Protocol, SocketAddr)>, BTreeSet<(Protocol, SocketAddr)>);
+/// What is kept from the kernel.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Balanced {
+    /// Virtual services.
+    services: BTreeSet<(Protocol, SocketAddr)>,
+    /// NAT real servers, whose replies these are.
+    servers: BTreeSet<(Protocol, SocketAddr)>,
+    /// Virtual services by mark, with their NAT real servers that answer from the port that they were asked at.
+    marked: BTreeMap<(Mark, Family), BTreeSet<IpAddr>>,
+}
 
 /// The rules on some interfaces; they go when this is dropped.
 #[derive(Debug)]
 pub struct IngressGuard {
     table: String,
-    interfaces: Vec<String>,
-    current: Endpoints,
+    /// With the director's number of the port on each.
+    interfaces: Vec<(usize, String)>,
+    rules: Vec<MarkRule>,
+    current: Balanced,
 }
 
 impl IngressGuard {
-    /// Guards these interfaces, against nothing yet. What a dead director left for them is replaced.
+    /// Guards these interfaces, of the ports with these numbers, against nothing yet; `rules` tell which packets have
+    /// which mark. What a dead director left for them is replaced.
     ///
     /// # Errors
     /// `nft` is missing or refuses.
-    pub fn new(interfaces: Vec<String>) -> Result<IngressGuard, IngressError> {
+    pub fn new(interfaces: Vec<(usize, String)>, rules: Vec<MarkRule>) -> Result<IngressGuard, IngressError> {
+        let names: Vec<&str> = interfaces.iter().map(|(_, name)| name.as_str()).collect();
         let table =
-            format!("director_{}", interfaces.join("_").replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
-        let guard = IngressGuard { table, interfaces, current: Endpoints::default() };
+            format!("director_{}", names.join("_").replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
+        let guard = IngressGuard { table, interfaces, rules, current: Balanced::default() };
         guard.apply()?;
         Ok(guard)
     }
@@ -54,11 +66,22 @@ impl IngressGuard {
     /// # Errors
     /// `nft` refuses; the rules of before stay.
     pub fn update<'a>(&mut self, services: impl Iterator<Item = &'a Service>) -> Result<(), IngressError> {
-        let mut wanted = Endpoints::default();
+        let mut wanted = Balanced::default();
         for service in services {
-            wanted.0.insert((service.key.protocol, service.key.address));
-            let nat = service.servers.iter().filter(|s| s.method == ForwardingMethod::Nat);
-            wanted.1.extend(nat.map(|s| (service.key.protocol, s.address)));
+            let nat = service.servers.iter().filter(|s| s.method == ForwardingMethod::Nat).map(|s| s.address);
+            match service.key {
+                ServiceKey::Address { protocol, address } => {
+                    wanted.services.insert((protocol, address));
+                    wanted.servers.extend(nat.map(|server| (protocol, server)));
+                }
+                ServiceKey::Mark { mark, family } => {
+                    let (any_port, one_port): (Vec<_>, Vec<_>) = nat.partition(|server| server.port() == 0);
+                    let any_port = any_port.into_iter().map(|server| server.ip()).collect();
+                    wanted.marked.insert((mark, family), any_port);
+                    let ends = one_port.into_iter().flat_map(|s| Protocol::ALL.iter().map(move |p| (*p, s)));
+                    wanted.servers.extend(ends);
+                }
+            }
         }
         if wanted == self.current {
             return Ok(());
@@ -76,13 +99,13 @@ impl IngressGuard {
         let table = &self.table;
         let mut script =
             format!("add table netdev {table}\ndelete table netdev {table}\nadd table netdev {table}\n");
-        for (n, interface) in self.interfaces.iter().enumerate() {
+        for (n, (port, interface)) in self.interfaces.iter().enumerate() {
             let _ = writeln!(
                 script,
                 "add chain netdev {table} in{n} {{ type filter hook ingress device \"{interface}\" priority 0; policy accept; }}"
             );
             for (direction, side, endpoints) in
-                [("daddr", "dport", &self.current.0), ("saddr", "sport", &self.current.1)]
+                [("daddr", "dport", &self.current.services), ("saddr", "sport", &self.current.servers)]
             {
                 for (family, is_v4) in [("ip", true), ("ip6", false)] {
                     // Port 0 stands for every port.
@@ -111,9 +134,71 @@ impl IngressGuard {
                     }
                 }
             }
+            for rule in self.marked_replies().into_iter().chain(self.marked(*port)) {
+                let _ = writeln!(script, "add rule netdev {table} in{n} {rule}");
+            }
         }
         script
     }
+
+    /// Rules for what NAT real servers of services by mark answer.
+    fn marked_replies(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for ((mark, _), servers) in &self.current.marked {
+            for (server, rule) in servers
+                .iter()
+                .flat_map(|s| self.rules.iter().filter(|r| r.mark == *mark).map(move |r| (s, r)))
+            {
+                let ports = choice("th sport", &rule.destination_ports);
+                let family = if server.is_ipv4() { "ip" } else { "ip6" };
+                let protocol = protocols(rule);
+                lines.push(format!("{family} saddr {server} {protocol}{ports} counter drop"));
+            }
+        }
+        lines
+    }
+
+    /// Rules for what has a mark, in their order: what has another one first is the kernel's.
+    fn marked(&self, port: usize) -> Vec<String> {
+        if self.current.marked.is_empty() {
+            return Vec::new();
+        }
+        let on_port = self.rules.iter().filter(|rule| rule.ingress.is_none_or(|at| usize::from(at) == port));
+        let both = on_port.flat_map(|rule| Family::ALL.iter().map(move |family| (rule, *family)));
+        let lines = both.filter_map(|(rule, family)| {
+            let is_v4 = family == Family::Ipv4;
+            let word = if is_v4 { "ip" } else { "ip6" };
+            let of_family = |networks: &[Prefix]| {
+                let of_family: Vec<Prefix> =
+                    networks.iter().filter(|network| network.is_ipv4() == is_v4).copied().collect();
+                (networks.is_empty() || !of_family.is_empty()).then_some(of_family)
+            };
+            let mut line = format!("meta protocol {word} {}", protocols(rule));
+            line += &choice(&format!("{word} saddr"), &of_family(&rule.sources)?);
+            line += &choice(&format!("{word} daddr"), &of_family(&rule.destinations)?);
+            line += &choice("th sport", &rule.source_ports);
+            line += &choice("th dport", &rule.destination_ports);
+            line += &rule.dscp.map_or(String::new(), |dscp| format!(" {word} dscp {dscp}"));
+            let is_balanced = self.current.marked.contains_key(&(rule.mark, family));
+            Some(line + if is_balanced { " counter drop" } else { " accept" })
+        });
+        lines.collect()
+    }
+}
+
+/// That a packet is of the protocols that a rule for marks asks for.
+fn protocols(rule: &MarkRule) -> String {
+    let asked: Vec<&str> = match rule.protocol {
+        Some(protocol) => vec![word(protocol)],
+        None => Protocol::ALL.iter().map(|protocol| word(*protocol)).collect(),
+    };
+    format!("meta l4proto {{ {} }}", asked.join(", "))
+}
+
+/// That something of a packet is one of these; nothing where there are none.
+fn choice(what: &str, items: &[impl ToString]) -> String {
+    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+    if items.is_empty() { String::new() } else { format!(" {what} {{ {} }}", items.join(", ")) }
 }
 
 fn word(protocol: Protocol) -> &'static str {

@@ -6,10 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use control::model::ForwardingMethod;
+use control::model::{ForwardingMethod, ServiceKey};
 use crossbeam::atomic::AtomicCell;
 
-use crate::connection::{Address, Connection, ConnectionTable, State};
+use crate::connection::{Address, Connection, ConnectionTable, State, protocol_of};
 use crate::pipeline::Pipeline;
 use crate::service::Snapshot;
 use crate::stats::{LcoreCounters, Reason};
@@ -23,8 +23,8 @@ const PLACES_PER_TURN: u32 = 256;
 pub struct ConnectionFilter {
     /// IP protocol number.
     pub protocol: Option<u8>,
-    /// The virtual service's address and port.
-    pub service: Option<SocketAddr>,
+    /// The virtual service.
+    pub service: Option<ServiceKey>,
     /// The real server's address and port.
     pub server: Option<SocketAddr>,
     /// The client's address.
@@ -38,7 +38,7 @@ impl ConnectionFilter {
         self.protocol.is_none_or(|p| p == c.protocol)
             && self.state.is_none_or(|s| s.is_called_as(c.state))
             && self.client.is_none_or(|ip| ip == c.client.ip())
-            && self.service.is_none_or(|w| w == c.virtual_address)
+            && self.service.is_none_or(|w| w == c.service)
             && self.server.is_none_or(|w| w == c.server)
     }
 }
@@ -50,6 +50,8 @@ pub struct ConnectionRow {
     pub protocol: u8,
     /// The client's address and port.
     pub client: SocketAddr,
+    /// The virtual service; where that is gone, what it was by the address.
+    pub service: ServiceKey,
     /// The virtual address and port.
     pub virtual_address: SocketAddr,
     /// The real server's address and port.
@@ -68,10 +70,15 @@ impl ConnectionRow {
         let elsewhere = || snapshot.server(c.server).map(|server| server.address);
         let server: IpAddr = c.server_address.into();
         let server = if server.is_unspecified() { elsewhere().unwrap_or(server) } else { server };
+        let virtual_address = (c.virtual_address.into(), c.virtual_port).into();
+        let service = snapshot.server(c.server).and_then(|server| snapshot.service(server.service));
+        let by_address =
+            || ServiceKey::Address { protocol: protocol_of(c.protocol), address: virtual_address };
         ConnectionRow {
+            service: service.map_or_else(by_address, |service| service.model.key),
             protocol: c.protocol,
             client: (c.client.into(), c.client_port).into(),
-            virtual_address: (c.virtual_address.into(), c.virtual_port).into(),
+            virtual_address,
             server: (server, c.server_port).into(),
             method: c.method,
             state: c.state,

@@ -12,6 +12,7 @@ mod flow;
 mod ftp;
 mod gather;
 mod limit;
+mod mark;
 mod open;
 pub mod owner;
 mod relay;
@@ -102,6 +103,11 @@ impl Pipeline {
     ) {
         debug_assert!(packets.len() <= MAX_BURST);
         self.awaited.clear();
+        if let Arrival::Port(port) = arrival
+            && snapshot.lookup.asks_ingress()
+        {
+            packets.iter_mut().for_each(|packet| packet.set_ingress(port.0));
+        }
         let station = match arrival {
             // A port that the snapshot does not know is not up yet: nothing is addressed to no address.
             Arrival::Port(port) => {

@@ -1,12 +1,13 @@
 //! Packets that belong to no connection of this lcore: some of them open one.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use control::model::ForwardingMethod;
+use control::model::{Family, ForwardingMethod, ServiceKey};
 
 use super::connect::{is_quiescent, opens};
 use super::flow::Flow;
 use super::ftp::is_control;
+use super::mark::mark_of;
 use super::{Action, Pipeline, Verdict, owner};
 use crate::connection::{
     Address, ConnId, Event, FlowKey, Full, NewConnection, Path, SCTP_PROTOCOL, State, UDP_PROTOCOL,
@@ -63,11 +64,9 @@ impl Pipeline {
         {
             return verdict;
         }
-        let service = snapshot
-            .lookup
-            .service(key.destination.into(), key.destination_port, key.protocol)
-            .and_then(|id| snapshot.service(id));
-        let Some(service) = service else { return self.not_ours(snapshot, now, flow, packet) };
+        let Some(service) = service_of(snapshot, &key, packet) else {
+            return self.not_ours(snapshot, now, flow, packet);
+        };
         if flow.frame.transport == Transport::LaterFragment {
             return Verdict::drop(Reason::FragmentNoConnection);
         }
@@ -212,16 +211,7 @@ impl Pipeline {
         let Some(persistence) = service.model.persistence else {
             return Ok(Choice { server: schedule()?, template: TemplateId::NONE });
         };
-        let name = TemplateKey {
-            client: persistence.network(key.source.into()),
-            virtual_address: key.destination.into(),
-            virtual_port: match service.model.key.address.port() {
-                // Commands and data of FTP belong together.
-                FTP => 0,
-                port => port,
-            },
-            protocol: protocol_number(service.model.key.protocol),
-        };
+        let name = template_key(&service.model.key, persistence.network(key.source.into()));
         let server_of = |template: &Template| server_of(snapshot, service, template);
         if let Some((template, server)) = self.templates.join(&name, now, server_of) {
             return Ok(Choice { server, template });
@@ -249,11 +239,46 @@ impl Pipeline {
     }
 }
 
-/// The real server's port of a new connection: what the client asked for, unless that is the service's very port and
-/// the real server has another one.
+/// The virtual service of a packet: that of its mark, else that of where it goes.
+pub(super) fn service_of<'a, A: Address, P: PacketBuf>(
+    snapshot: &'a Snapshot,
+    key: &FlowKey<A>,
+    packet: &P,
+) -> Option<&'a VirtualService> {
+    let destination = key.destination.into();
+    let mark = mark_of(&snapshot.lookup, key, packet);
+    let id = match mark.and_then(|mark| snapshot.lookup.marked(mark, destination)) {
+        Some(id) => id,
+        None => snapshot.lookup.service(destination, key.destination_port, key.protocol)?,
+    };
+    snapshot.service(id)
+}
+
+/// What a template of a service's clients goes by. A mark stands in the place of an address, which has no protocol 0
+/// (Linux `ip_vs_sched_persist`).
+fn template_key(service: &ServiceKey, client: IpAddr) -> TemplateKey {
+    let (virtual_address, virtual_port, protocol) = match *service {
+        ServiceKey::Address { protocol, address } => {
+            // Commands and data of FTP belong together.
+            let port = if address.port() == FTP { 0 } else { address.port() };
+            (address.ip(), port, protocol_number(protocol))
+        }
+        ServiceKey::Mark { mark, family: Family::Ipv4 } => (Ipv4Addr::from_bits(mark.0.get()).into(), 0, 0),
+        ServiceKey::Mark { mark, family: Family::Ipv6 } => {
+            (Ipv6Addr::from_bits(mark.0.get().into()).into(), 0, 0)
+        }
+    };
+    TemplateKey { client, virtual_address, virtual_port, protocol }
+}
+
+/// The real server's port of a new connection: what the client asked for, unless that is the service's very port, or
+/// the service one by mark, and the real server has another one.
 pub(super) fn port_of<A: Address>(snapshot: &Snapshot, server: &RealServer, key: &FlowKey<A>) -> u16 {
-    let service = snapshot.service(server.service).map(|service| service.model.key.address.port());
-    if server.port == 0 || service != Some(key.destination_port) { key.destination_port } else { server.port }
+    let is_asked_for = snapshot.service(server.service).is_some_and(|service| match service.model.key {
+        ServiceKey::Address { address, .. } => address.port() == key.destination_port,
+        ServiceKey::Mark { .. } => true,
+    });
+    if server.port != 0 && is_asked_for { server.port } else { key.destination_port }
 }
 
 /// Whether a packet of no connection may open one.

@@ -72,7 +72,7 @@ pub fn collector(source: IpAddr, destination: IpAddr, id: u32, lcores: u8) -> Lc
 }
 
 /// The lcore that owns a packet's connection; `None` where it is of no virtual service. One that was removed may still
-/// have connections.
+/// have connections; and so what may have a mark is always of one.
 #[inline]
 pub fn owner_of<A: Address>(key: &FlowKey<A>, lookup: &ServiceLookup, lcores: u8) -> Option<LcoreId> {
     let (source, destination): (IpAddr, IpAddr) = (key.source.into(), key.destination.into());
@@ -86,6 +86,11 @@ pub fn owner_of<A: Address>(key: &FlowKey<A>, lookup: &ServiceLookup, lcores: u8
         || lookup.was_nat_server(source, from, key.protocol)
     {
         Some(owner(destination, key.destination_port, lcores))
+    } else if lookup.marks().may_mark((source, from), (destination, to), key.protocol)
+        || lookup.may_be_marked_ftp_data(to, key.protocol)
+    {
+        // After replies: many a rule would mark these too.
+        Some(owner(source, key.source_port, lcores))
     } else {
         None
     }

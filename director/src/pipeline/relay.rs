@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use control::model::ForwardingMethod;
 
 use super::flow::Flow;
-use super::open::port_of;
+use super::open::{port_of, service_of};
 use super::send::{ether_type, ip_header};
 use super::{Pipeline, Verdict};
 use crate::connection::{Address, ConnId, Connection, Direction, Guess, State, UDP_PROTOCOL};
@@ -74,7 +74,7 @@ impl Pipeline {
                 if let Some(verdict) = self.hand_over(snapshot, &flow, &key) {
                     return verdict;
                 }
-                match self.schedule_for_error(snapshot, now, &flow) {
+                match self.schedule_for_error(snapshot, now, &flow, packet) {
                     Some(id) => (id, Direction::Request),
                     None => return Verdict::punt(Reason::OtherProtocol),
                 }
@@ -103,18 +103,18 @@ impl Pipeline {
 
     /// With `schedule_icmp`, an error about an unknown connection finds the real server that would have been chosen:
     /// for directors that share an address.
-    fn schedule_for_error<A: Address>(
+    fn schedule_for_error<A: Address, P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
         flow: &Flow<A>,
+        packet: &P,
     ) -> Option<ConnId> {
         if !snapshot.settings.schedule_icmp || flow.frame.transport != Transport::IcmpError {
             return None;
         }
         let key = flow.key();
-        let service = snapshot.lookup.service(key.destination.into(), key.destination_port, key.protocol);
-        let service = service.and_then(|id| snapshot.service(id))?;
+        let service = service_of(snapshot, &key, packet)?;
         let state = if key.protocol == UDP_PROTOCOL { State::Udp } else { State::None };
         let choice = self.choose(snapshot, now, service, &key).ok()?;
         let port = port_of(snapshot, snapshot.server(choice.server)?, &key);

@@ -86,7 +86,7 @@ mod tests {
 
     fn key(port: u16) -> ServiceKey {
         let address = ([10, 99, 0, 1], port).into();
-        ServiceKey { protocol: control::model::Protocol::Tcp, address }
+        ServiceKey::Address { protocol: control::model::Protocol::Tcp, address }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use control::model::{
 use super::accounts::Accounts;
 use super::registry::Registry;
 use super::{
-    Endpoints, Lingering, PortInfo, RealServer, ServerId, ServerTable, ServiceId, ServiceLookup,
+    Endpoints, Lingering, MarkRules, PortInfo, RealServer, ServerId, ServerTable, ServiceId, ServiceLookup,
     ServiceTable, Snapshot, TunnelId, Tunnels, VirtualService, overload,
 };
 use crate::connection::{TimeoutTable, protocol_number};
@@ -86,6 +86,7 @@ pub struct Compiler {
     /// Real servers that were removed or are no longer by NAT, and may have connections; whether those may be by NAT.
     lingering: HashMap<ServerKey, bool>,
     accounts: Accounts,
+    marks: Arc<MarkRules>,
 }
 
 impl Compiler {
@@ -105,7 +106,16 @@ impl Compiler {
             fleet,
             lingering: HashMap::new(),
             accounts: Accounts::default(),
+            marks: Arc::default(),
         }
+    }
+
+    /// The same, for packets that these rules mark.
+    #[must_use]
+    pub fn marking(self, rules: MarkRules) -> Compiler {
+        let marks = Arc::new(rules);
+        let lookup = build_lookup(&self.compiled, &self.lingering, marks.clone());
+        Compiler { marks, lookup: Arc::new(lookup), ..self }
     }
 
     /// A snapshot that knows no service and no way anywhere.
@@ -153,7 +163,7 @@ impl Compiler {
             same_endpoints &= self.make(change);
         }
         if !same_endpoints {
-            self.lookup = Arc::new(build_lookup(&self.compiled, &self.lingering));
+            self.lookup = Arc::new(build_lookup(&self.compiled, &self.lingering, self.marks.clone()));
         }
         Ok(Snapshot {
             version: self.version,
@@ -500,14 +510,28 @@ fn catches_ftp_data(service: &model::Service) -> bool {
 }
 
 fn is_ftp(service: &model::Service) -> bool {
-    let ServiceKey { protocol, address } = service.key;
-    protocol == Protocol::Tcp && address.port() == FTP
+    service.key.protocol() == Some(Protocol::Tcp) && service.key.port() == FTP
 }
 
-fn build_lookup(compiled: &ServiceTable, lingering: &HashMap<ServerKey, bool>) -> ServiceLookup {
-    let mut endpoints = Endpoints { lingering: endpoints_of(lingering), ..Endpoints::default() };
+fn build_lookup(
+    compiled: &ServiceTable,
+    lingering: &HashMap<ServerKey, bool>,
+    marks: Arc<MarkRules>,
+) -> ServiceLookup {
+    let mut endpoints = Endpoints { lingering: endpoints_of(lingering), marks, ..Endpoints::default() };
     for (_, service) in compiled.iter() {
-        let ServiceKey { protocol, address } = service.model.key;
+        endpoints.gue_ends.extend(gue_ends(&service.model));
+        let (protocol, address) = match service.model.key {
+            ServiceKey::Address { protocol, address } => (protocol, address),
+            ServiceKey::Mark { mark, family } => {
+                endpoints.marked.push((mark, family, service.id));
+                let before = endpoints.nat_servers.len();
+                let servers = nat_servers(&service.model).flat_map(marked_ends);
+                endpoints.nat_servers.extend(servers);
+                endpoints.marks_by_nat |= endpoints.nat_servers.len() > before;
+                continue;
+            }
+        };
         let (vip, protocol) = (address.ip(), protocol_number(protocol));
         endpoints.services.push((vip, address.port(), protocol, service.id));
         // FTP's data come from other ports than commands.
@@ -522,20 +546,33 @@ fn build_lookup(compiled: &ServiceTable, lingering: &HashMap<ServerKey, bool>) -
         if catches_ftp_data(&service.model) {
             endpoints.ftp.push((vip, service.id));
         }
-        endpoints.gue_ends.extend(gue_ends(&service.model));
     }
     ServiceLookup::build(endpoints)
+}
+
+/// Where a real server of a service by mark answers from. It may have connections of any protocol; and of FTP, whose
+/// data have other ports.
+fn marked_ends(server: SocketAddr) -> impl Iterator<Item = (IpAddr, u16, u8)> {
+    let port = if server.port() == FTP { 0 } else { server.port() };
+    Protocol::ALL.iter().map(move |protocol| (server.ip(), port, protocol_number(*protocol)))
 }
 
 /// What packets of connections to these real servers may come from and go to.
 fn endpoints_of(servers: &HashMap<ServerKey, bool>) -> Lingering {
     let mut lingering = Lingering::default();
     for ((service, server), may_be_nat) in servers {
-        let protocol = protocol_number(service.protocol);
+        let ServiceKey::Address { protocol, address } = service else {
+            // Which packets were for it, the rules tell.
+            if *may_be_nat {
+                lingering.nat_servers.extend(marked_ends(*server));
+            }
+            continue;
+        };
         // FTP's data have other ports than its service.
-        let any_port = service.protocol == Protocol::Tcp && service.address.port() == FTP;
+        let any_port = *protocol == Protocol::Tcp && address.port() == FTP;
+        let protocol = protocol_number(*protocol);
         let port = |address: &SocketAddr| if any_port { 0 } else { address.port() };
-        lingering.services.insert((service.address.ip(), port(&service.address), protocol));
+        lingering.services.insert((address.ip(), port(address), protocol));
         if *may_be_nat {
             lingering.nat_servers.insert((server.ip(), port(server), protocol));
         }
@@ -555,7 +592,7 @@ mod tests {
     const SERVERS: u32 = 5;
 
     fn key(n: u32) -> ServiceKey {
-        ServiceKey { protocol: Protocol::Udp, address: (Ipv4Addr::from(0x0a63_0000 + n), 53).into() }
+        ServiceKey::Address { protocol: Protocol::Udp, address: (Ipv4Addr::from(0x0a63_0000 + n), 53).into() }
     }
 
     fn server(service: u32, n: u32) -> model::RealServer {

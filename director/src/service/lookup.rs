@@ -3,8 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::ServiceId;
+use control::model::{Family, Mark};
+
+use super::{MarkRules, ServiceId};
 
 /// An address, a port, an IP protocol number.
 type Endpoint = (IpAddr, u16, u8);
@@ -32,6 +35,13 @@ pub struct ServiceLookup {
     /// Whether any service, and any NAT real server, has every port.
     every_port: (bool, bool),
     lingering: Lingering,
+    marks: Arc<MarkRules>,
+    /// Whether a rule for marks asks which port received a packet.
+    asks_ingress: bool,
+    /// Services by mark.
+    marked: HashMap<(Mark, Family), ServiceId>,
+    /// Whether a service by mark has NAT real servers: data connections of FTP may be announced for any address.
+    marks_by_nat: bool,
 }
 
 /// What packets are told apart by.
@@ -49,6 +59,12 @@ pub struct Endpoints {
     pub gue_ends: Vec<(IpAddr, u16)>,
     /// What may still have connections.
     pub lingering: Lingering,
+    /// Which packets have which mark.
+    pub marks: Arc<MarkRules>,
+    /// Virtual services by mark.
+    pub marked: Vec<(Mark, Family, ServiceId)>,
+    /// Whether any of these has NAT real servers.
+    pub marks_by_nat: bool,
 }
 
 /// What is removed, but may still have connections: their lcores must be found. Port 0 stands for every port.
@@ -83,7 +99,8 @@ fn hash(endpoint: &Endpoint) -> usize {
 impl ServiceLookup {
     /// A table of these.
     pub fn build(endpoints: Endpoints) -> ServiceLookup {
-        let Endpoints { services, nat_servers, ftp, ftp_by_nat, gue_ends, lingering } = endpoints;
+        let Endpoints { services, nat_servers, ftp, ftp_by_nat, gue_ends, lingering, .. } = endpoints;
+        let Endpoints { marks, marked, marks_by_nat, .. } = endpoints;
         let services: Vec<_> = services
             .into_iter()
             .map(|(ip, port, protocol, id)| ((ip, port, protocol), Meaning::Service(id)))
@@ -103,6 +120,10 @@ impl ServiceLookup {
                 servers.iter().any(|((_, port, _), _)| *port == 0),
             ),
             lingering,
+            asks_ingress: marks.ask_ingress(),
+            marks,
+            marked: marked.into_iter().map(|(mark, family, id)| ((mark, family), id)).collect(),
+            marks_by_nat,
         };
         for (endpoint, meaning) in services.into_iter().chain(servers) {
             let mut at = hash(&endpoint) & (size - 1);
@@ -153,6 +174,31 @@ impl ServiceLookup {
         }
     }
 
+    /// Which packets have which mark.
+    #[inline]
+    pub fn marks(&self) -> &MarkRules {
+        &self.marks
+    }
+
+    /// Whether [`ServiceLookup::marks`] ask which port received a packet.
+    #[inline]
+    pub fn asks_ingress(&self) -> bool {
+        self.asks_ingress
+    }
+
+    /// The virtual service of a packet with a mark; that goes before those by address (Linux
+    /// `ip_vs_service_find`).
+    pub fn marked(&self, mark: Mark, ip: IpAddr) -> Option<ServiceId> {
+        let family = if ip.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+        self.marked.get(&(mark, family)).copied()
+    }
+
+    /// Whether a packet to this port may be of a data connection that FTP has announced for a service by mark.
+    #[inline]
+    pub fn may_be_marked_ftp_data(&self, port: u16, protocol: u8) -> bool {
+        self.marks_by_nat && protocol == TCP && port >= UNPRIVILEGED
+    }
+
     /// Whether a NAT real server answers from this address and port.
     #[inline]
     pub fn is_nat_server(&self, ip: IpAddr, port: u16, protocol: u8) -> bool {
@@ -188,7 +234,9 @@ impl ServiceLookup {
 
     /// Whether a packet between these addresses may belong to a virtual service, going either way.
     pub fn may_concern(&self, source: IpAddr, destination: IpAddr) -> bool {
-        self.virtual_addresses.contains(&destination) || self.nat_server_addresses.contains(&source)
+        self.virtual_addresses.contains(&destination)
+            || self.nat_server_addresses.contains(&source)
+            || self.marks.may_concern(source, destination)
     }
 }
 

@@ -23,7 +23,7 @@ const LIMITS: Limits = Limits { services: 4, servers: 20 };
 const NUMBERS: usize = 24;
 
 fn key(n: u16) -> ServiceKey {
-    ServiceKey { protocol: Protocol::Tcp, address: SocketAddr::new(ip("10.99.0.1"), 80 + n) }
+    ServiceKey::Address { protocol: Protocol::Tcp, address: SocketAddr::new(ip("10.99.0.1"), 80 + n) }
 }
 
 #[derive(Clone, Debug)]
@@ -99,8 +99,8 @@ fn input<'a>(services: Services<'a>, hops: &Arc<NextHops>, quiescent: u64) -> In
 /// The services that a snapshot finds.
 fn found(snapshot: &Snapshot) -> Vec<&VirtualService> {
     let ids = (0..5).filter_map(|n| {
-        let address = key(n).address;
-        snapshot.lookup.service(address.ip(), address.port(), 6)
+        let (ip, port) = (key(n).ip(), key(n).port());
+        snapshot.lookup.service(ip, port, 6)
     });
     ids.map(|id| snapshot.service(id).unwrap()).collect()
 }
@@ -114,7 +114,7 @@ fn choices(service: &VirtualService, fleet: &Fleet, first: u8) -> Vec<Option<Soc
     let request = |n: u8| Request {
         source: IpAddr::V4(Ipv4Addr::new(10, 0, 1, n)),
         source_port: 1024,
-        destination: service.model.key.address.ip(),
+        destination: service.model.key.ip(),
     };
     let (now, settings) = (Tick(0), Settings::default());
     let choose =

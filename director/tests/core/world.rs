@@ -98,7 +98,7 @@ pub fn service(
     let address: SocketAddr = address.parse().unwrap();
     let network = if address.is_ipv4() { V4_SERVERS } else { V6_SERVERS };
     Service {
-        key: ServiceKey { protocol, address },
+        key: ServiceKey::Address { protocol, address },
         scheduler,
         flags: SchedulerFlags::default(),
         persistence: None,

@@ -62,6 +62,13 @@ impl PacketBuf for FixedPacket {
         room
     }
 
+    fn ingress(&self) -> u8 {
+        0
+    }
+
+    /// Nobody here asks for it.
+    fn set_ingress(&mut self, _: u8) {}
+
     fn tags(&self) -> Tags {
         Tags::NONE
     }

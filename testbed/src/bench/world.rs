@@ -122,7 +122,7 @@ fn service(traffic: Traffic, vip: Ipv4Addr, scheduler: Scheduler, servers: Vec<R
     let protocol = if traffic.is_tcp() { Protocol::Tcp } else { Protocol::Udp };
     let address = SocketAddr::from((flows::in_family(traffic, vip), flows::VIRTUAL_PORT));
     Service {
-        key: ServiceKey { protocol, address },
+        key: ServiceKey::Address { protocol, address },
         scheduler,
         flags: SchedulerFlags::default(),
         persistence: None,

@@ -183,12 +183,7 @@ fn rows(list: &ServiceList) -> Vec<String> {
         "service", "real server", "weight", "active", "connections", "packets in", "packets out"
     )];
     for service in &list.services {
-        let mut title = format!(
-            "{} {} {}",
-            config::protocol(service.service.protocol),
-            service.service.address,
-            config::scheduler(service.scheduler)
-        );
+        let mut title = format!("{} {}", service.service, config::scheduler(service.scheduler));
         for server in &service.servers {
             rows.push(format!(
                 "{title:<28} {:<16} {:>6} {:>6} {:>11} {:>10} {:>11}",

@@ -215,10 +215,7 @@ pub(super) fn connections(ctl: &Directorctl) -> Result<Vec<Counts>> {
             let status = list
                 .services
                 .iter()
-                .find(|status| {
-                    status.service.protocol == balanced.protocol
-                        && status.service.address == balanced.address.into()
-                })
+                .find(|status| status.service.to_string() == balanced.key())
                 .context(|| format!("service list has no {}", balanced.key()))?;
             Ok((1..=COMING)
                 .filter_map(|number| {

@@ -25,7 +25,10 @@ fn service(v6: bool) -> Service {
         thresholds: Thresholds::default(),
     };
     Service {
-        key: ServiceKey { protocol: Protocol::Tcp, address: SocketAddr::new(network::vip(1, v6), 21) },
+        key: ServiceKey::Address {
+            protocol: Protocol::Tcp,
+            address: SocketAddr::new(network::vip(1, v6), 21),
+        },
         scheduler: Scheduler::Rr,
         flags: SchedulerFlags::default(),
         persistence: None,

@@ -44,7 +44,7 @@ fn service(n: u8) -> Service {
         }
     };
     Service {
-        key: ServiceKey { protocol, address },
+        key: ServiceKey::Address { protocol, address },
         scheduler: Scheduler::Rr,
         flags: SchedulerFlags::default(),
         persistence: None,
@@ -181,7 +181,7 @@ fn change(bottle: &mut Bottle, input: &mut Input<'_>) {
         }
         2 if !changed.servers.is_empty() => drop(changed.servers.remove(at)),
         3 if !changed.servers.is_empty() => changed.servers[at].weight = Weight(input.byte().into()),
-        4 => changed.one_packet = key.protocol == Protocol::Udp && !changed.one_packet,
+        4 => changed.one_packet = key.protocol() == Some(Protocol::Udp) && !changed.one_packet,
         5 => {
             let bits = input.byte();
             bottle.settings = Settings {

@@ -70,10 +70,7 @@ impl Directorctl {
         self.services()?
             .services
             .into_iter()
-            .filter(|status| {
-                super::config::protocol(status.service.protocol) == protocol
-                    && status.service.address.to_string() == service
-            })
+            .filter(|status| status.service.to_string() == format!("{protocol} {service}"))
             .flat_map(|status| status.servers)
             .find(|status| status.address.to_string() == server)
             .context(|| format!("service list has no real server {server} in {protocol} {service}"))

@@ -1,9 +1,12 @@
 //! The slow director: services, connections in a list, and what becomes of a packet.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use control::model::{ForwardingMethod, Protocol, Scheduler, Service, ServiceKey, Settings, Timeouts};
+use control::model::{
+    Family, ForwardingMethod, Mark, MarkRule, PortRange, Prefix, Protocol, Scheduler, Service, ServiceKey,
+    Settings, Timeouts,
+};
 
 use super::fragments::{self, Fate, Fragments};
 use super::life::{self, Half};
@@ -80,18 +83,23 @@ pub struct Director {
     pub settings: Settings,
     /// Timeouts that the operator has set.
     pub timeouts: Timeouts,
+    /// Which packets have which mark, the first rule first.
+    pub rules: Vec<MarkRule>,
     fragments: Fragments,
     created: u64,
+    /// The port that received what is decided about.
+    ingress: u8,
 }
 
 type Result = std::result::Result<Decision, Decision>;
 
-fn number_of(protocol: Protocol) -> u8 {
-    match protocol {
+/// None of a service by mark, which takes them all.
+fn number_of(key: &ServiceKey) -> Option<u8> {
+    key.protocol().map(|protocol| match protocol {
         Protocol::Tcp => TCP,
         Protocol::Udp => UDP,
         Protocol::Sctp => SCTP,
-    }
+    })
 }
 
 impl Director {
@@ -203,7 +211,7 @@ impl Director {
     /// What is known of the services of a virtual address, to be read.
     #[must_use]
     pub fn describe(&self, vip: IpAddr) -> String {
-        let of_vip = self.services.iter().filter(|(key, _)| key.address.ip() == vip);
+        let of_vip = self.services.iter().filter(|(key, _)| key.ip() == vip);
         let texts = of_vip.map(|(key, (service, list, memory))| {
             let servers: Vec<String> = list
                 .iter()
@@ -242,6 +250,7 @@ impl Director {
         if packet.stations[..6] != network::DIRECTOR[usize::from(port)] {
             return vec![Decision::Drop];
         }
+        self.ingress = port;
         match packet.protocol {
             SCTP if !is_later(&packet) && !has_chunk(&packet) => vec![Decision::Drop],
             TCP | UDP | SCTP if packet.piece.is_some() => self.gather(port, packet, now),
@@ -258,9 +267,9 @@ impl Director {
     #[must_use]
     pub fn concerns(&self, source: IpAddr, destination: IpAddr, now: u64) -> bool {
         let nat = |s: &Server| s.method == ForwardingMethod::Nat && s.address.ip() == source;
-        self.services
-            .iter()
-            .any(|(key, (_, list, _))| key.address.ip() == destination || list.iter().any(nat))
+        let marks = |rule: &MarkRule| is_of(source, &rule.sources) && is_of(destination, &rule.destinations);
+        self.services.iter().any(|(key, (_, list, _))| key.ip() == destination || list.iter().any(nat))
+            || self.rules.iter().any(marks)
             || self
                 .connections(now)
                 .any(|c| c.vip.ip() == destination || c.replied && c.server.ip() == source)
@@ -277,7 +286,10 @@ impl Director {
             Fate::Lost => vec![Decision::Drop],
             Fate::Wait => Vec::new(),
             Fate::Go(pieces, ports) => {
-                let decide = |(_, piece)| self.decide(piece, ports, now).unwrap_or_else(|other| other);
+                let decide = |(port, piece)| {
+                    self.ingress = port;
+                    self.decide(piece, ports, now).unwrap_or_else(|other| other)
+                };
                 pieces.into_iter().map(decide).collect()
             }
         }
@@ -434,10 +446,10 @@ impl Director {
         while let Some(at) = self.connections.iter().position(|c| c.protocol == protocol && same(c)) {
             self.remove(at, now);
         }
-        let Some(key) = self.service_of(packet.protocol, vip) else {
+        let Some(key) = self.service_of(packet, client, vip) else {
             let known = self.services.iter().any(|(key, (_, list, _))| {
                 let nat = |s: &&Server| s.method == ForwardingMethod::Nat && s.address.ip() == client.ip();
-                number_of(key.protocol) == packet.protocol
+                number_of(key).is_none_or(|protocol| protocol == packet.protocol)
                     && list.iter().filter(nat).any(|s| [0, client.port()].contains(&s.address.port()))
             });
             let is_reset = match packet.protocol {
@@ -466,7 +478,7 @@ impl Director {
         };
         let service = &self.services[&key].0;
         let of = (key, server.address);
-        let keeps_port = server.address.port() == 0 || key.address.port() != vip.port();
+        let keeps_port = server.address.port() == 0 || !key.is_mark() && key.port() != vip.port();
         let port = if keeps_port { vip.port() } else { server.address.port() };
         let target = SocketAddr::new(server.address.ip(), port);
         self.created += 1;
@@ -518,16 +530,39 @@ impl Director {
         to_server(packet.clone(), server.method, target, server.address, self.settings.pmtu_disc)
     }
 
-    /// The service of an address and port, else that of all ports.
-    fn service_of(&self, protocol: u8, vip: SocketAddr) -> Option<ServiceKey> {
+    /// The service of a packet's mark, else that of an address and port, else that of all ports.
+    fn service_of(&self, packet: &Packet, client: SocketAddr, vip: SocketAddr) -> Option<ServiceKey> {
         let of = |port: u16| {
-            let wanted = SocketAddr::new(vip.ip(), port);
-            self.services
-                .keys()
-                .find(|key| number_of(key.protocol) == protocol && key.address == wanted)
-                .copied()
+            let is = |key: &&ServiceKey| {
+                number_of(key) == Some(packet.protocol) && (key.ip(), key.port()) == (vip.ip(), port)
+            };
+            self.services.keys().find(is).copied()
         };
-        of(vip.port()).or_else(|| of(0))
+        let marked = self.mark_of(packet, client, vip).and_then(|wanted| {
+            let is = |key: &&ServiceKey| {
+                matches!(key, ServiceKey::Mark { mark, .. } if *mark == wanted)
+                    && key.ip().is_ipv4() == vip.is_ipv4()
+            };
+            self.services.keys().find(is).copied()
+        });
+        marked.or_else(|| of(vip.port())).or_else(|| of(0))
+    }
+
+    fn mark_of(&self, packet: &Packet, client: SocketAddr, vip: SocketAddr) -> Option<Mark> {
+        let within = |port, ranges: &[PortRange]| {
+            ranges.is_empty() || ranges.iter().any(|range| range.0.clone().any(|one| one == port))
+        };
+        let fits = |rule: &&MarkRule| {
+            let key = rule.protocol.map(|protocol| ServiceKey::Address { protocol, address: vip });
+            key.is_none_or(|key| number_of(&key) == Some(packet.protocol))
+                && is_of(client.ip(), &rule.sources)
+                && is_of(vip.ip(), &rule.destinations)
+                && within(client.port(), &rule.source_ports)
+                && within(vip.port(), &rule.destination_ports)
+                && rule.ingress.is_none_or(|port| port == self.ingress)
+                && rule.dscp.is_none_or(|dscp| dscp == packet.tos >> 2)
+        };
+        self.rules.iter().find(fits).map(|rule| rule.mark)
     }
 
     /// The real server of a new connection, and its template.
@@ -546,8 +581,16 @@ impl Director {
         let Some(persistence) = service.persistence else { return Some((fresh()?, None)) };
         let name = (
             network_of(client.ip(), persistence.granularity),
-            SocketAddr::new(vip.ip(), key.address.port()),
-            number_of(key.protocol),
+            match key {
+                ServiceKey::Address { .. } => SocketAddr::new(vip.ip(), key.port()),
+                // Whatever it was that had the mark.
+                ServiceKey::Mark { mark, family } => {
+                    let v4 = Ipv4Addr::from(mark.0.get());
+                    let ip = if family == Family::Ipv4 { v4.into() } else { v4.to_ipv6_mapped().into() };
+                    SocketAddr::new(ip, 0)
+                }
+            },
+            number_of(&key).unwrap_or_default(),
         );
         let known = self.listed.get(&name).copied().filter(|&at| {
             let connections = &self.connections;
@@ -649,6 +692,17 @@ fn is_later(packet: &Packet) -> bool {
 
 fn half(c: &Connection) -> Half {
     if c.method == ForwardingMethod::Nat || c.output { Half::Input } else { Half::InputOnly }
+}
+
+/// Whether an address is of one of these networks, or there are none.
+fn is_of(ip: IpAddr, networks: &[Prefix]) -> bool {
+    let is_of = |network: &Prefix| {
+        let text = network.to_string();
+        let (first, bits) = text.split_once('/').unwrap_or((&text, "128"));
+        let first: IpAddr = first.parse().expect("an address");
+        first.is_ipv4() == ip.is_ipv4() && network_of(ip, bits.parse().expect("a number")) == first
+    };
+    networks.is_empty() || networks.iter().any(is_of)
 }
 
 fn network_of(ip: IpAddr, bits: u8) -> IpAddr {

@@ -67,6 +67,16 @@ rss = "source"
 device = "03:00.0"
 mirror = "none"
 
+[[mark]]
+mark = 1
+protocol = "tcp"
+sources = ["192.0.2.0/24"]
+destinations = ["10.99.0.1", "10.99.1.0/24"]
+source_ports = ["1024-65535"]
+destination_ports = ["80", "443", "8000-8010"]
+ingress = 1
+dscp = 46
+
 [[service]]
 protocol = "udp"
 address = "10.99.0.1:53"
@@ -90,6 +100,10 @@ one_packet = true
 [[service]]
 protocol = "tcp"
 address = "10.99.0.1:80"
+
+[[service]]
+mark = 1
+family = "ipv6"
 "#;
 
 fn good(text: &str) -> Config {

@@ -97,3 +97,67 @@ fn a_socket_path_fits_the_kernels_address() {
         "4:13 dpdk.eal_args[0]: this is not an argument"
     );
 }
+
+#[test]
+fn a_rule_for_marks_asks_for_what_packets_can_have() {
+    for (lines, error, remedy) in [
+        ("dscp = 1", "3:1 mark[0]: the rule has no `mark`", "mark = 1"),
+        ("mark = 1", "3:1 mark[0]: the rule asks for nothing", "destinations ="),
+        ("mark = 0\ndscp = 1", "4:8 mark[0].mark: 0 is out of range", "from 1 to 4294967295"),
+        ("mark = 1\ndscp = 64", "5:8 mark[0].dscp: 64 is out of range", "from 0 to 63"),
+        ("mark = 1\ningress = 1", "5:11 mark[0].ingress: there is no port 1", "the last one is 0"),
+        ("mark = 1\ndestinations = []", "5:16 mark[0].destinations: the list is empty", "remove it"),
+        (
+            "mark = 1\ndestinations = ['10.99.0.0/33']",
+            "5:17 mark[0].destinations[0]: \"10.99.0.0/33\" is no network",
+            "write ADDRESS or ADDRESS/BITS",
+        ),
+        (
+            "mark = 1\nsources = ['10.99.0.1/24']",
+            "5:12 mark[0].sources[0]: \"10.99.0.1/24\" is no network",
+            "no ones after its prefix",
+        ),
+        (
+            "mark = 1\ndestination_ports = ['http']",
+            "5:22 mark[0].destination_ports[0]: \"http\" is no range of ports",
+            "write PORT or FIRST-LAST",
+        ),
+        (
+            "mark = 1\nsources = ['::/0']\ndestinations = ['10.99.0.1']",
+            "3:1 mark[0]: no packet goes from IPv4 to IPv6",
+            "one family",
+        ),
+        ("mark = 1\ndscp = 1\nweight = 80", "6:1 mark[0].weight: there is no key `weight`", "move it to"),
+    ] {
+        let (errors, remedies) = wrong(&format!("{LEAST}[[mark]]\n{lines}\n"));
+        assert!(errors[0].starts_with(error), "{lines}: {errors:?}");
+        assert!(remedies[0].contains(remedy), "{lines}: {remedies:?}");
+    }
+}
+
+#[test]
+fn a_service_by_mark_has_neither_address_nor_protocol() {
+    for (lines, error) in [
+        (
+            "mark = 1\naddress = '10.99.0.1:80'",
+            "5:11 service[0].address: a service by `mark` has no `address`",
+        ),
+        ("mark = 1\nprotocol = 'tcp'", "5:12 service[0].protocol: a service by `mark` has no `protocol`"),
+        ("mark = 1\nfamily = 'ipv5'", "5:10 service[0].family: \"ipv5\" is not known here"),
+        ("mark = -1", "4:8 service[0].mark: -1 is out of range"),
+        (
+            "protocol = 'tcp'\naddress = '10.99.0.1:80'\nfamily = 'ipv4'",
+            "6:10 service[0].family: `family` goes with `mark` only",
+        ),
+        (
+            "mark = 1\n[[service]]\nmark = 1",
+            "6:8 service[1].mark: virtual service mark 1 is service[0] already",
+        ),
+    ] {
+        assert_eq!(wrong_after_least(&format!("[[service]]\n{lines}\n")).0, error);
+    }
+    let plan = good(&format!("{LEAST}[[service]]\nmark = 1\n")).plan();
+    assert!(plan.contains("no packet gets there: no [[mark]] gives mark 1"), "{plan}");
+    let plan = good(&format!("{LEAST}[[mark]]\nmark = 1\ndscp = 1\n[[service]]\nmark = 1\n")).plan();
+    assert!(!plan.contains("no packet gets there"), "{plan}");
+}

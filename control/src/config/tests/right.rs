@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::keys::KEYS;
 use super::*;
 use crate::model::{
-    ForwardingMethod, Persistence, Protocol, Scheduler, SchedulerFlags, Service, Thresholds, Weight,
+    ForwardingMethod, MarkRule, Persistence, Protocol, Scheduler, SchedulerFlags, Service, Thresholds, Weight,
 };
 
 #[test]
@@ -39,6 +39,7 @@ fn whatever_can_be_left_out_has_its_default() {
             },
             settings: Settings::default(),
             ports: vec![port],
+            marks: vec![],
             model: Model::default(),
         }
     );
@@ -104,9 +105,14 @@ fn every_key_reaches_the_configuration() {
     assert_eq!((pci.device.as_str(), &pci.kind), ("0000:03:00.0", &PortDevice::Pci));
     assert_eq!(pci.mirror, Mirror::None);
     let services: Vec<&Service> = config.model.services().values().map(|service| &**service).collect();
-    assert_eq!(services.len(), 2);
+    assert_eq!(services.len(), 3);
+    assert_eq!(services[2].key.to_string(), "mark 1/ipv6");
+    let rules: Vec<String> = config.marks.iter().map(MarkRule::to_string).collect();
+    let rule = "mark 1: tcp from 192.0.2.0/24 from port 1024-65535 to 10.99.0.1 or 10.99.1.0/24 \
+                to port 80 or 443 or 8000-8010 received by port 1 with DSCP 46";
+    assert_eq!(rules, [rule]);
     let dns = services[1];
-    assert_eq!((dns.key.protocol, dns.scheduler), (Protocol::Udp, Scheduler::Mh));
+    assert_eq!((dns.key.protocol(), dns.scheduler), (Some(Protocol::Udp), Scheduler::Mh));
     assert_eq!(dns.flags, SchedulerFlags { fallback: true, port: true });
     assert_eq!((dns.servers[0].method, dns.servers[0].weight), (ForwardingMethod::Nat, Weight(0)));
     assert_eq!(dns.servers[0].address.to_string(), "10.0.2.11:5353");
@@ -143,10 +149,13 @@ sloppy_tcp true
 port 0 net_tap0,iface=dtap0, virtual device of net_tap, mirrored by dir0, mtu 1400, \
 512 receive and 256 transmit descriptors, RSS by source alone if the device can
 port 1 0000:03:00.0, PCI device, without a mirror, mtu 1500, 1024 receive and 1024 transmit descriptors
+mark 1: tcp from 192.0.2.0/24 from port 1024-65535 to 10.99.0.1 or 10.99.1.0/24 \
+to port 80 or 443 or 8000-8010 received by port 1 with DSCP 46
 service tcp 10.99.0.1:80 scheduler wlc without real servers
 service udp 10.99.0.1:53 scheduler mh fallback hash_port persistent 600 s granularity 24 one_packet
   10.0.2.11:5353 nat weight 0 upper_threshold 100 lower_threshold 80
   10.0.2.12:53 tunnel gue:6080:csum weight 1
+service mark 1/ipv6 scheduler wlc without real servers
 ";
     assert_eq!(good(WHOLE).plan(), expected);
     assert!(
