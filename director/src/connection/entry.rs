@@ -1,5 +1,7 @@
 //! What is known of a connection: one cache line for IPv4, two for IPv6.
 
+use std::net::Ipv4Addr;
+
 use control::model::ForwardingMethod;
 
 use super::key::{Address, Direction, FlowKey};
@@ -8,6 +10,7 @@ use crate::nexthop::CachedEgress;
 use crate::persistence::TemplateId;
 use crate::service::ServerId;
 use crate::time::Tick;
+use crate::wire::usual::joined;
 
 /// A place in a table of connections. Stays valid until the connection is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,17 +31,19 @@ const READ_ALONG: u8 = 16;
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Connection<A> {
+    // In this order the addresses of either direction stand as they do in its packets, and the ports likewise, read as one
+    // number.
+    /// The real server's address; that of no host where it is of the other version of IP, which the tunnel to it
+    /// does not mind.
+    pub server_address: A,
     /// The client's address.
     pub client: A,
     /// The virtual address (VIP).
     pub virtual_address: A,
-    /// The real server's address; that of no host where it is of the other version of IP, which the tunnel to it
-    /// does not mind.
-    pub server_address: A,
-    /// The client's port.
-    pub client_port: u16,
     /// The virtual port.
     pub virtual_port: u16,
+    /// The client's port.
+    pub client_port: u16,
     /// The real server's port.
     pub server_port: u16,
     /// IP protocol number.
@@ -168,9 +173,22 @@ impl<A: Address> Connection<A> {
         self.packets += u8::from(self.packets < MANY);
     }
 
+    /// A packet has come, which leaves the state as it is.
+    #[inline(always)]
+    pub(crate) fn note(&mut self, now: Tick, timeout: u32) {
+        self.timeout = timeout;
+        self.last_seen = now;
+    }
+
     /// Packets from the client, [`MANY`] at most.
     pub fn packets(&self) -> u8 {
         self.packets
+    }
+
+    /// It lives, and its packets say nothing to the director itself.
+    #[inline(always)]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.flags & (LIVE | READ_ALONG) == LIVE
     }
 
     /// Its packets say something to the director itself.
@@ -201,10 +219,29 @@ impl<A: Address> Connection<A> {
     }
 }
 
+impl Connection<Ipv4Addr> {
+    /// Whether a packet with these addresses and ports, as [`Usual`](crate::wire::usual::Usual) has them, is of the
+    /// client, if the connection lives. Of its protocol the state tells.
+    #[inline(always)]
+    pub(crate) fn is_requested_by(&self, addresses: u64, ports: u32) -> bool {
+        joined(self.client, self.virtual_address) == addresses
+            && u32::from(self.client_port) << 16 | u32::from(self.virtual_port) == ports
+    }
+
+    /// As [`Connection::is_requested_by`], of a real server that has answered before.
+    #[inline(always)]
+    pub(crate) fn is_replied_by(&self, addresses: u64, ports: u32) -> bool {
+        const ALL: u8 = REPLY_INDEXED | OUTPUT_SEEN;
+        self.flags & ALL == ALL
+            && joined(self.server_address, self.client) == addresses
+            && u32::from(self.server_port) << 16 | u32::from(self.client_port) == ports
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::net::Ipv6Addr;
 
     #[test]
     fn a_connection_is_one_cache_line_for_ipv4_and_two_for_ipv6() {

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{ConnectionTable, Tables};
 use crate::wire::Family;
+use crate::wire::usual::{Usual, joined};
 
 /// An IP address as keys and entries hold it.
 pub trait Address: Family {
@@ -24,6 +25,11 @@ fn fold_multiply(a: u64, b: u64) -> u64 {
     (product as u64) ^ ((product >> 64) as u64)
 }
 
+#[inline(always)]
+fn mix_ipv4(addresses: u64, seed: &HashSeed) -> u64 {
+    fold_multiply(addresses ^ seed.0[0], seed.0[1])
+}
+
 impl Address for Ipv4Addr {
     #[inline(always)]
     fn table(tables: &Tables) -> &ConnectionTable<Self> {
@@ -37,8 +43,7 @@ impl Address for Ipv4Addr {
 
     #[inline]
     fn mix(source: Self, destination: Self, seed: &HashSeed) -> u64 {
-        let both = u64::from(u32::from(source)) << 32 | u64::from(u32::from(destination));
-        fold_multiply(both ^ seed.0[0], seed.0[1])
+        mix_ipv4(joined(source, destination), seed)
     }
 }
 
@@ -110,6 +115,18 @@ pub struct FlowHash(pub(super) u64);
 impl FlowHash {
     /// Of no key.
     pub const NONE: FlowHash = FlowHash(0);
+
+    /// As [`FlowKey::hash`].
+    #[inline(always)]
+    pub(super) fn of_usual(usual: &Usual, seed: &HashSeed) -> FlowHash {
+        FlowHash::mixed(mix_ipv4(usual.addresses, seed), usual.ports, usual.protocol, seed)
+    }
+
+    #[inline(always)]
+    fn mixed(addresses: u64, ports: u32, protocol: u8, seed: &HashSeed) -> FlowHash {
+        let rest = u64::from(protocol) << 32 | u64::from(ports);
+        FlowHash(fold_multiply(addresses ^ rest ^ seed.0[2], seed.0[3]))
+    }
 }
 
 impl<A: Address> FlowKey<A> {
@@ -126,10 +143,7 @@ impl<A: Address> FlowKey<A> {
     /// The key's hash.
     #[inline(always)]
     pub fn hash(&self, seed: &HashSeed) -> FlowHash {
-        let ports = u64::from(self.protocol) << 32
-            | u64::from(self.source_port) << 16
-            | u64::from(self.destination_port);
-        let addresses = A::mix(self.source, self.destination, seed);
-        FlowHash(fold_multiply(addresses ^ ports ^ seed.0[2], seed.0[3]))
+        let ports = u32::from(self.source_port) << 16 | u32::from(self.destination_port);
+        FlowHash::mixed(A::mix(self.source, self.destination, seed), ports, self.protocol, seed)
     }
 }

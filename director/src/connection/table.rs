@@ -1,5 +1,7 @@
 //! The connections of one lcore: fixed memory, no locks, no sharing.
 
+use std::net::Ipv4Addr;
+
 use control::model::ForwardingMethod;
 
 use super::entry::{ConnId, Connection, NONE};
@@ -9,9 +11,10 @@ use super::state::State;
 use super::wheel::{TURN, Wheel};
 use crate::memory::Arena;
 use crate::persistence::TemplateId;
-use crate::prefetch::prefetch;
+use crate::prefetch::prefetch_at;
 use crate::service::ServerId;
 use crate::time::Tick;
+use crate::wire::usual::Usual;
 
 /// Connections whose time is over that are removed in one go.
 const EXPIRED_TOGETHER: usize = 32;
@@ -64,6 +67,14 @@ pub struct ConnectionTable<A: Address> {
     fresh: u32,
     live: usize,
     wheel: Wheel,
+}
+
+impl ConnectionTable<Ipv4Addr> {
+    /// As [`ConnectionTable::hash`], of the key of a usual packet.
+    #[inline(always)]
+    pub fn hash_usual(&self, usual: &Usual) -> FlowHash {
+        FlowHash::of_usual(usual, &self.seed)
+    }
 }
 
 impl<A: Address> ConnectionTable<A> {
@@ -134,19 +145,20 @@ impl<A: Address> ConnectionTable<A> {
     pub fn prefetch_connection(&self, hash: FlowHash) -> Guess {
         match self.index.candidate(hash) {
             Some(place) => {
-                prefetch(&self.entries[place.0 as usize]);
+                prefetch_at(&self.entries, place.0 as usize);
                 Guess(place.0)
             }
             None => Guess::NONE,
         }
     }
 
-    /// Third step: waits for the connection. A prefetch is only a wish: on a virtual machine it often ends where the
+    /// Third step: waits for the connections. A prefetch is only a wish: on a virtual machine it often ends where the
     /// processor would have to walk page tables. Loads in a row, which depend on nothing, wait together, and the
     /// steps behind find everything in the cache.
     #[inline(always)]
-    pub fn touch(&self, guess: Guess) {
-        std::hint::black_box(self.entries.get(guess.0 as usize).map(|entry| entry.timeout));
+    pub fn touch(&self, guesses: impl Iterator<Item = Guess>) {
+        let timeout = |guess: Guess| self.entries.get(guess.0 as usize).map_or(0, |entry| entry.timeout);
+        std::hint::black_box(guesses.fold(0, |sum, guess| sum ^ timeout(guess)));
     }
 
     /// Last step: the connection with this key and the way its packet goes. What was guessed before other
@@ -165,6 +177,13 @@ impl<A: Address> ConnectionTable<A> {
     #[inline(never)]
     fn search(&self, hash: FlowHash, key: FlowKey<A>) -> Option<(ConnId, Direction)> {
         self.index.find(hash, |place| self.entries[place.0 as usize].direction_of(&key))
+    }
+
+    /// The connection that a guess leads to, whatever that is: to be compared, then to note a packet, as by
+    /// [`ConnectionTable::get_mut`].
+    #[inline(always)]
+    pub fn guessed_mut(&mut self, guess: Guess) -> Option<&mut Connection<A>> {
+        self.entries.get_mut(guess.0 as usize)
     }
 
     /// A connection.
@@ -265,7 +284,7 @@ impl<A: Address> ConnectionTable<A> {
                 let place = *head;
                 *head = self.entries[place as usize].next;
                 if *head != NONE {
-                    prefetch(&self.entries[*head as usize]);
+                    prefetch_at(&self.entries, *head as usize);
                 }
                 budget = budget.saturating_sub(1);
                 let entry = &self.entries[place as usize];

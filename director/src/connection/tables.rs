@@ -33,6 +33,7 @@ impl Tables {
     }
 
     /// The connections of IPv4.
+    #[inline]
     pub fn ipv4(&self) -> &ConnectionTable<Ipv4Addr> {
         &self.v4
     }
@@ -40,6 +41,12 @@ impl Tables {
     /// The connections of IPv6.
     pub fn ipv6(&self) -> &ConnectionTable<Ipv6Addr> {
         &self.v6
+    }
+
+    /// The connections of IPv4, to be changed.
+    #[inline(always)]
+    pub fn ipv4_mut(&mut self) -> &mut ConnectionTable<Ipv4Addr> {
+        &mut self.v4
     }
 
     /// How many connections they hold.

@@ -1,7 +1,12 @@
 //! Network address translation: one address and port rewritten, checksums mended.
 
-use crate::wire::checksum::sum;
-use crate::wire::{Family, Frame, Side, Transport, ethernet, ipv4, read_u16, sctp, tcp, udp, write_u16};
+use std::net::Ipv4Addr;
+
+use crate::wire::checksum::{Delta, sum};
+use crate::wire::usual::{Head, IP, TRANSPORT};
+use crate::wire::{
+    Family, Frame, Side, Transport, ethernet, ipv4, read, read_u16, sctp, tcp, udp, write_u16,
+};
 
 /// Rewrites one end of a TCP, UDP or SCTP packet that `wire::parse` accepted as `parsed`.
 ///
@@ -35,6 +40,40 @@ pub fn rewrite<A: Family>(frame: &mut [u8], parsed: &Frame<A>, side: Side, addre
         // 0 would say that there is none; its other form in one's complement says the same number.
         write_u16(frame, at, if checksum == 0 { 0xffff } else { checksum });
     }
+}
+
+/// As [`rewrite`], of a usual packet, by its head alone. `None`, and nothing changed, where the whole packet is needed: it
+/// is a UDP datagram without checksum.
+#[inline(always)]
+pub fn rewrite_usual(
+    head: &mut Head,
+    is_tcp: bool,
+    side: Side,
+    (address, port): (Ipv4Addr, u16),
+) -> Option<()> {
+    let (address_at, port_at) = match side {
+        Side::Source => (IP + ipv4::SOURCE, TRANSPORT),
+        Side::Destination => (IP + ipv4::DESTINATION, TRANSPORT + 2),
+    };
+    let checksum_at = TRANSPORT + if is_tcp { tcp::CHECKSUM } else { udp::CHECKSUM };
+    // Sums are the same in either order of bytes (RFC 1071 §2): none has to be swapped.
+    let word = |head: &Head, at| u16::from_le_bytes(read(head, at));
+    let before = word(head, checksum_at);
+    if !is_tcp && before == 0 {
+        return None;
+    }
+    let (address, port) = (address.octets(), port.to_be_bytes());
+    let delta =
+        Delta::default().replace_u32(u32::from_le_bytes(read(head, address_at)), u32::from_le_bytes(address));
+    let ip_checksum = delta.apply(word(head, IP + ipv4::CHECKSUM));
+    let checksum = delta.replace_u16(word(head, port_at), u16::from_le_bytes(port)).apply(before);
+    head[address_at..address_at + 4].copy_from_slice(&address);
+    head[port_at..port_at + 2].copy_from_slice(&port);
+    head[IP + ipv4::CHECKSUM..][..2].copy_from_slice(&ip_checksum.to_le_bytes());
+    // As above.
+    let checksum = if checksum == 0 && !is_tcp { 0xffff } else { checksum };
+    head[checksum_at..checksum_at + 2].copy_from_slice(&checksum.to_le_bytes());
+    Some(())
 }
 
 /// Rewrites one port of a whole SCTP packet. Its checksum covers no addresses, so that it changes with the port only;

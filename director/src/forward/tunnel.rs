@@ -1,7 +1,7 @@
 //! Tunnels: the whole packet behind another header of either version of IP, directly (RFC 2003, RFC 2473, RFC 4213),
 //! by GUE or by GRE.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use control::model::{GueChecksum, Tunnel};
 
@@ -54,6 +54,61 @@ pub struct Head {
     pub len: u16,
 }
 
+impl Head {
+    /// The director's own address where packets go directly into IPv4.
+    #[inline(always)]
+    pub fn plain_ipv4(&self) -> Option<Ipv4Addr> {
+        match (self.source, self.tunnel) {
+            (IpAddr::V4(source), Tunnel::Ipip) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Where the inner header of IPv4 in IPv4 begins in the frame.
+const INNER: usize = ethernet::HEADER_LEN + ipv4::MIN_HEADER_LEN;
+/// The first bytes of a frame of IPv4 in IPv4: up to the end of the inner header.
+pub type OuterHead = [u8; INNER + ipv4::MIN_HEADER_LEN];
+
+/// As [`encapsulate`], of a usual packet of this length directly into IPv4, whose TTL it lowers before. `None`, and nothing changed, where
+/// there is no room.
+#[inline(always)]
+pub fn encapsulate_usual<P: PacketBuf>(
+    packet: &mut P,
+    total_len: u16,
+    (source, destination): (Ipv4Addr, Ipv4Addr),
+    id: u16,
+    copy_df: bool,
+) -> Option<&mut OuterHead> {
+    const OUTER: usize = ipv4::MIN_HEADER_LEN;
+    if !packet.prepend(OUTER) {
+        return None;
+    }
+    packet.truncate(INNER + usize::from(total_len));
+    let head: &mut OuterHead = packet.bytes_mut().first_chunk_mut()?;
+    let (outer, inner) = head[ethernet::HEADER_LEN..].split_at_mut(OUTER);
+    ipv4::decrement_ttl(inner);
+    let dont_fragment = copy_df && ipv4::flags_and_offset(inner) & ipv4::DONT_FRAGMENT != 0;
+    ipv4::Header {
+        tos: outer_class(ipv4::tos(inner)),
+        total_len: total_len.wrapping_add(OUTER as u16),
+        id: if dont_fragment { 0 } else { id },
+        flags_and_offset: if dont_fragment { ipv4::DONT_FRAGMENT } else { 0 },
+        ttl: ipv4::ttl(inner),
+        protocol: ipv4::IPIP,
+        source,
+        destination,
+    }
+    .write(outer);
+    Some(head)
+}
+
+/// The traffic class of an outer header (RFC 3168 §9.1.1, full functionality).
+#[inline(always)]
+fn outer_class(inner: u8) -> u8 {
+    if inner & CE == CE { inner & !CE | ECT_0 } else { inner }
+}
+
 /// Puts an outer header in front, as IPVS does (`ip_vs_tunnel_xmit` and `ip_vs_tunnel_xmit_v6` in Linux
 /// `ip_vs_xmit.c`): TTL and TOS are the inner ones, ECN as in RFC 3168 §9.1.1 with full functionality. The Ethernet
 /// header is left to the next hop. False where there was no room, or the ends are not of one version.
@@ -103,7 +158,7 @@ impl<'a> Outer<'a> {
         let (class, ttl) = (A::traffic_class(inner), A::ttl(inner));
         let dont_fragment = copy_df && A::ETHER_TYPE == ethernet::IPV4 && A::is_whole_or_nothing(inner);
         Some(Outer {
-            tos: if class & CE == CE { class & !CE | ECT_0 } else { class },
+            tos: outer_class(class),
             ttl,
             id: if dont_fragment { 0 } else { id },
             flags: if dont_fragment { ipv4::DONT_FRAGMENT } else { 0 },

@@ -128,10 +128,16 @@ impl NextHops {
     /// one comparison until routes, neighbours or links change.
     #[inline(always)]
     pub fn toward_cached(&self, ip: IpAddr, cache: &mut CachedEgress) -> Hop {
-        if cache.version == self.version && self.version != 0 {
-            return Hop::Ready(cache.egress);
+        match self.cached(cache) {
+            Some(egress) => Hop::Ready(*egress),
+            None => self.look_up(ip, cache),
         }
-        self.look_up(ip, cache)
+    }
+
+    /// What is known there.
+    #[inline(always)]
+    pub fn cached<'a>(&self, cache: &'a CachedEgress) -> Option<&'a Egress> {
+        (cache.version == self.version && self.version != 0).then_some(&cache.egress)
     }
 
     #[cold]

@@ -9,6 +9,8 @@ pub(super) struct Flow<A> {
     pub(super) frame: Frame<A>,
     /// From a port, so that this lcore need not be the one that owns it.
     pub(super) from_port: bool,
+    /// Read by the short way (`usual`).
+    pub(super) is_usual: bool,
     /// Not decided about yet.
     pub(super) goes_on: bool,
     pub(super) hash: FlowHash,
@@ -20,6 +22,7 @@ impl<A: Address> Flow<A> {
     pub(super) const NONE: Flow<A> = Flow {
         frame: Frame::NONE,
         from_port: false,
+        is_usual: true,
         goes_on: false,
         hash: FlowHash::NONE,
         guess: Guess::NONE,

@@ -1,5 +1,6 @@
 //! The way of a packet through one lcore, in reading order: `classify`, `owner`, `connect`, `open`, `send`; `gather`
-//! for fragments, `associate` for SCTP, `relay` for ICMP errors, `ftp` for its control connections.
+//! for fragments, `associate` for SCTP, `relay` for ICMP errors, `ftp` for its control connections. `usual` is the short
+//! way of packets about which nothing is out of the ordinary.
 //!
 //! A burst goes through in stages, so that what a later stage reads is fetched while an earlier one
 //! still works on other packets. Pure: bytes, tables and a clock in; one [`Verdict`] for each packet out.
@@ -17,6 +18,7 @@ mod open;
 pub mod owner;
 mod relay;
 mod send;
+mod usual;
 mod verdict;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -29,6 +31,7 @@ use self::classify::{Classified, Other};
 use self::defence::Defence;
 use self::flow::Flow;
 use self::ftp::Ftp;
+use self::usual::{AddressedTo, Lane};
 use crate::connection::{Address, Connection, SCTP_PROTOCOL, Tables};
 use crate::fragment::Packets;
 use crate::id::{LcoreId, PortId};
@@ -52,6 +55,9 @@ pub enum Arrival {
     /// Fragments that waited for their first one, on this lcore.
     Gathered,
 }
+
+/// The packets of IPv4 of a burst that are not usual.
+type Flows = [Flow<Ipv4Addr>; MAX_BURST];
 
 /// One lcore's data plane without its ports.
 pub struct Pipeline {
@@ -115,12 +121,43 @@ impl Pipeline {
             }
             Arrival::Ring | Arrival::Gathered => None,
         };
-        let mut flows = [Flow::<Ipv4Addr>::NONE; MAX_BURST];
+        let addressed_to = AddressedTo::new(station);
+        let mut lanes = [Lane::NONE; MAX_BURST];
+        // One bit for each packet that is not usual.
+        let mut unusual = 0u32;
+        for (at, (packet, lane)) in packets.iter().zip(&mut lanes).enumerate() {
+            match self.look(addressed_to, packet) {
+                Some(looked) => *lane = looked,
+                None => unusual |= 1 << at,
+            }
+        }
+        let come = (arrival, station);
+        let flows = (unusual != 0).then(|| self.look_closer(snapshot, now, come, unusual, packets, verdicts));
+        self.decide_ipv4(snapshot, now, station.is_some(), flows.as_ref(), &mut lanes, packets, verdicts);
+    }
+
+    /// Looks at the packets that `unusual` names, one bit for each. Returns those that go through the stages of IPv4 as
+    /// flows that go on, and decides about the others.
+    #[inline(never)]
+    fn look_closer<P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        (arrival, station): (Arrival, Option<MacAddr>),
+        unusual: u32,
+        packets: &mut [P],
+        verdicts: &mut [Verdict; MAX_BURST],
+    ) -> Flows {
+        let mut flows = [Flow::NONE; MAX_BURST];
         // One bit for each packet that the stages of IPv4 cannot read.
         let mut others = 0u32;
         for (at, (packet, (flow, verdict))) in
             packets.iter().zip(flows.iter_mut().zip(verdicts.iter_mut())).enumerate()
         {
+            if unusual & 1 << at == 0 {
+                continue;
+            }
+            flow.is_usual = false;
             let classified = self.classify(station, packet, flow);
             match classified.unwrap_or_else(|| self.classify_for_other(snapshot, arrival, packet, flow)) {
                 Classified::Ipv4 => self.tables.ipv4().prefetch_bucket(flow.hash),
@@ -131,7 +168,10 @@ impl Pipeline {
         if others != 0 {
             self.process_others(snapshot, now, (arrival, station), others, packets, &mut flows, verdicts);
         }
-        self.decide_all(snapshot, now, &mut flows, packets, verdicts);
+        for flow in flows.iter_mut().filter(|flow| flow.goes_on) {
+            flow.guess = self.tables.ipv4().prefetch_connection(flow.hash);
+        }
+        flows
     }
 
     /// The packets that `others` names: those of IPv6 go through stages of their own, fragments of IPv4 through those
@@ -212,9 +252,7 @@ impl Pipeline {
         for flow in flows.iter_mut().filter(|flow| flow.goes_on) {
             flow.guess = table.prefetch_connection(flow.hash);
         }
-        for flow in flows.iter().filter(|flow| flow.goes_on) {
-            table.touch(flow.guess);
-        }
+        table.touch(flows.iter().filter(|flow| flow.goes_on).map(|flow| flow.guess));
         for (packet, (flow, verdict)) in packets.iter_mut().zip(flows.iter().zip(verdicts.iter_mut())) {
             if flow.goes_on {
                 let decided = self.connect(snapshot, now, flow, packet);

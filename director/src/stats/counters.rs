@@ -185,6 +185,12 @@ impl LcoreCounters {
         &self.servers[server.0 as usize]
     }
 
+    /// Of all real servers, by number.
+    #[inline(always)]
+    pub(crate) fn servers(&self) -> &[ServerCounters] {
+        &self.servers
+    }
+
     /// Whether all that came in is accounted for. True between bursts; a reader on another thread
     /// may catch the lcore in the middle of one.
     pub fn is_conserved(&self) -> bool {

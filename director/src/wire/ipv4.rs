@@ -37,9 +37,12 @@ const TOTAL_LEN: usize = 2;
 const ID: usize = 4;
 const FLAGS: usize = 6;
 const TTL: usize = 8;
-const CHECKSUM: usize = 10;
-const SOURCE: usize = 12;
-const DESTINATION: usize = 16;
+/// Where the header's checksum is.
+pub(crate) const CHECKSUM: usize = 10;
+/// Where the source address is.
+pub(crate) const SOURCE: usize = 12;
+/// Where the destination address is.
+pub(crate) const DESTINATION: usize = 16;
 
 /// Type of service: DSCP and ECN.
 #[inline]
@@ -93,10 +96,12 @@ pub fn destination(ip: &[u8]) -> Ipv4Addr {
 #[inline(always)]
 pub fn decrement_ttl(ip: &mut [u8]) {
     // The TTL is the upper half of its word: one less is 0x0100 more in the checksum, the carry brought round
-    // (RFC 1141), where 0xffff, which RFC 1624 warns of, becomes 0.
+    // (RFC 1141), where 0xffff, which RFC 1624 warns of, becomes 0. With its bytes swapped it is 1 more: such sums are
+    // the same in either order of bytes (RFC 1071 §2).
     ip[TTL] = ip[TTL].wrapping_sub(1);
-    let sum = u32::from(read_u16(ip, CHECKSUM)) + 0x0100;
-    write_u16(ip, CHECKSUM, (sum + u32::from(sum >= 0xffff)) as u16);
+    let sum = u32::from(u16::from_le_bytes(super::read(ip, CHECKSUM))) + 1;
+    let sum = (sum + u32::from(sum >= 0xffff)) as u16;
+    ip[CHECKSUM..CHECKSUM + 2].copy_from_slice(&sum.to_le_bytes());
 }
 
 /// Writes an address and mends the header's checksum. Returns the change, which the transport
@@ -155,27 +160,22 @@ impl Header {
     /// Writes the 20 bytes at the start of `ip`, checksum included.
     #[inline(always)]
     pub fn write(&self, ip: &mut [u8]) {
-        let ip = &mut ip[..MIN_HEADER_LEN];
-        ip[0] = 0x45;
-        ip[TOS] = self.tos;
-        write_u16(ip, TOTAL_LEN, self.total_len);
-        write_u16(ip, ID, self.id);
-        write_u16(ip, FLAGS, self.flags_and_offset);
-        ip[TTL] = self.ttl;
-        ip[9] = self.protocol;
-        write_u16(ip, CHECKSUM, self.checksum());
-        ip[SOURCE..SOURCE + 4].copy_from_slice(&self.source.octets());
-        ip[DESTINATION..DESTINATION + 4].copy_from_slice(&self.destination.octets());
-    }
-
-    /// From the fields: read back from the frame, the processor would wait for what was written just now.
-    #[inline(always)]
-    fn checksum(&self) -> u16 {
-        let first = 0x4500 | u16::from(self.tos);
-        let fifth = u16::from(self.ttl) << 8 | u16::from(self.protocol);
-        let words = [first, self.total_len, self.id, self.flags_and_offset, fifth];
-        let addresses = u64::from(u32::from(self.source)) + u64::from(u32::from(self.destination));
-        !super::checksum::fold(words.into_iter().map(u64::from).sum::<u64>() + addresses)
+        let [[a, b], [c, d]] = [self.total_len, self.id].map(u16::to_be_bytes);
+        let [e, f] = self.flags_and_offset.to_be_bytes();
+        let words = [
+            u32::from_le_bytes([0x45, self.tos, a, b]),
+            u32::from_le_bytes([c, d, e, f]),
+            u32::from_le_bytes([self.ttl, self.protocol, 0, 0]),
+            u32::from_le_bytes(self.source.octets()),
+            u32::from_le_bytes(self.destination.octets()),
+        ];
+        // Summed as they stand in the header, since sums are the same in either order of bytes (RFC 1071 §2); and before
+        // they are written: read back from the frame, the processor would wait.
+        let checksum = !super::checksum::fold(words.into_iter().map(u64::from).sum());
+        for (word, place) in words.into_iter().zip(ip[..MIN_HEADER_LEN].as_chunks_mut::<4>().0) {
+            *place = word.to_le_bytes();
+        }
+        ip[CHECKSUM..CHECKSUM + 2].copy_from_slice(&checksum.to_le_bytes());
     }
 }
 

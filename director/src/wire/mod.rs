@@ -15,6 +15,7 @@ pub mod quote;
 pub mod sctp;
 pub mod tcp;
 pub mod udp;
+pub mod usual;
 pub mod vlan;
 
 pub use family::{Family, Side};

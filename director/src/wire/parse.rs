@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::fragment::Piece;
+use super::usual::Usual;
 use super::{Error, Family, ethernet, ipv4, ipv6, sctp, tcp, udp};
 
 /// What a frame is.
@@ -62,6 +63,7 @@ impl<A: Family> Frame<A> {
         self.put(Transport::Ipsec, u32::from(udp::ISAKMP) << 16 | u32::from(udp::ISAKMP), 0);
     }
 
+    #[inline(always)]
     fn put(&mut self, transport: Transport, ports: u32, tcp_flags: u8) {
         self.transport = transport;
         self.ports = ports;
@@ -124,6 +126,20 @@ impl<A: Family> Frame<A> {
     }
 }
 
+impl Ipv4Frame {
+    /// Makes it that of a usual packet.
+    #[inline(always)]
+    pub(crate) fn set_usual(&mut self, usual: &Usual) {
+        let transport = if usual.protocol == ipv4::TCP { Transport::Tcp } else { Transport::Udp };
+        self.source = usual.source();
+        self.destination = usual.destination();
+        self.total_len = usual.total_len;
+        self.header_len = ipv4::MIN_HEADER_LEN as u16;
+        self.protocol = usual.protocol;
+        self.put(transport, usual.ports, usual.tcp_flags);
+    }
+}
+
 /// The payload of an IP packet, as far as the data plane cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -160,55 +176,13 @@ pub enum Transport {
 /// only updated incrementally, so a wrong one stays wrong for its receiver to see.
 #[inline(always)]
 pub fn parse(frame: &[u8], into: &mut Ipv4Frame) -> Result<Parsed, Error> {
-    // Without options everything is where it is in nearly every packet. Whatever is unusual is told apart behind.
-    match frame.first_chunk::<USUAL_LEN>() {
-        Some(head) if parse_usual(head, frame.len(), into) => Ok(Parsed::Ipv4),
-        Some(head) if ethernet::ether_type(head) == ethernet::IPV6 => Ok(Parsed::Ipv6),
-        _ => parse_any(frame, into),
+    match frame.first_chunk().and_then(|head| Usual::read(head, frame.len())) {
+        Some(usual) => {
+            into.set_usual(&usual);
+            Ok(Parsed::Ipv4)
+        }
+        None => parse_any(frame, into),
     }
-}
-
-/// Ethernet, IPv4 without options, the ports of TCP or UDP and a little more.
-const USUAL_LEN: usize = ethernet::HEADER_LEN + ipv4::MIN_HEADER_LEN + tcp::MIN_HEADER_LEN;
-
-/// Reads an unfragmented packet of TCP or UDP without IP options from the first bytes of a frame of `len` bytes.
-/// False for everything else, good or bad.
-#[inline(always)]
-fn parse_usual(head: &[u8; USUAL_LEN], len: usize, into: &mut Ipv4Frame) -> bool {
-    const NO_OPTIONS: u8 = 0x45;
-    const TRANSPORT: usize = ethernet::HEADER_LEN + ipv4::MIN_HEADER_LEN;
-    let ip = &head[ethernet::HEADER_LEN..];
-    let total_len = ipv4::total_len(ip);
-    let is_usual = ethernet::ether_type(head) == ethernet::IPV4
-        && ip[0] == NO_OPTIONS
-        && ipv4::flags_and_offset(ip) & !(ipv4::DONT_FRAGMENT | 0x8000) == 0
-        && usize::from(total_len) <= len - ethernet::HEADER_LEN;
-    if !is_usual {
-        return false;
-    }
-    let transport = &head[TRANSPORT..];
-    let payload_len = usize::from(total_len).saturating_sub(ipv4::MIN_HEADER_LEN);
-    let protocol = ipv4::protocol(ip);
-    let is_tcp = protocol == ipv4::TCP;
-    let is_sound = if is_tcp {
-        let header_len = tcp::header_len(transport);
-        header_len >= tcp::MIN_HEADER_LEN && header_len <= payload_len
-    } else {
-        let datagram_len = usize::from(udp::len(transport));
-        protocol == ipv4::UDP && datagram_len >= udp::HEADER_LEN && datagram_len <= payload_len
-    };
-    if !is_sound {
-        return false;
-    }
-    into.source = ipv4::source(ip);
-    into.destination = ipv4::destination(ip);
-    into.ports = ports(transport);
-    into.total_len = total_len;
-    into.header_len = ipv4::MIN_HEADER_LEN as u16;
-    into.protocol = protocol;
-    into.transport = if is_tcp { Transport::Tcp } else { Transport::Udp };
-    into.tcp_flags = if is_tcp { tcp::flags(transport) } else { 0 };
-    true
 }
 
 /// Source and destination port, which TCP and UDP have in the same place.

@@ -24,5 +24,6 @@ mod snapshots;
 mod table;
 mod thresholds;
 mod tunnel;
+mod usual;
 mod vlan;
 mod world;
