@@ -2,6 +2,7 @@
 //! by GUE or by GRE.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
 
 use control::model::{GueChecksum, Tunnel};
 
@@ -55,52 +56,89 @@ pub struct Head {
 }
 
 impl Head {
-    /// The director's own address where packets go directly into IPv4.
+    /// The director's own address, and GUE's port, where packets go into IPv4 directly or by GUE without checksum.
     #[inline(always)]
-    pub fn plain_ipv4(&self) -> Option<Ipv4Addr> {
+    pub fn plain_ipv4(&self) -> Option<(Ipv4Addr, Option<NonZeroU16>)> {
         match (self.source, self.tunnel) {
-            (IpAddr::V4(source), Tunnel::Ipip) => Some(source),
+            (IpAddr::V4(source), Tunnel::Ipip) => Some((source, None)),
+            (IpAddr::V4(source), Tunnel::Gue { port, checksum: GueChecksum::None }) => {
+                Some((source, Some(port)))
+            }
             _ => None,
         }
     }
 }
 
-/// Where the inner header of IPv4 in IPv4 begins in the frame.
-const INNER: usize = ethernet::HEADER_LEN + ipv4::MIN_HEADER_LEN;
-/// The first bytes of a frame of IPv4 in IPv4: up to the end of the inner header.
-pub type OuterHead = [u8; INNER + ipv4::MIN_HEADER_LEN];
+/// Where a usual packet goes by tunnel into IPv4.
+pub struct UsualTunnel<'a> {
+    /// The director's address and the real server's.
+    pub ends: (Ipv4Addr, Ipv4Addr),
+    /// Identifies the outer packet where it may be fragmented.
+    pub id: u16,
+    /// Whether its DF is that of the packet.
+    pub copy_df: bool,
+    /// What stands in the Ethernet header, but for the type.
+    pub stations: &'a [u8; 12],
+}
 
-/// As [`encapsulate`], of a usual packet of this length directly into IPv4, whose TTL it lowers before. `None`, and nothing changed, where
-/// there is no room.
-#[inline(always)]
-pub fn encapsulate_usual<P: PacketBuf>(
-    packet: &mut P,
-    total_len: u16,
-    (source, destination): (Ipv4Addr, Ipv4Addr),
-    id: u16,
-    copy_df: bool,
-) -> Option<&mut OuterHead> {
-    const OUTER: usize = ipv4::MIN_HEADER_LEN;
-    if !packet.prepend(OUTER) {
-        return None;
+impl UsualTunnel<'_> {
+    /// As [`encapsulate`], of a usual packet of this length, whose TTL it lowers before; directly. Writes the Ethernet
+    /// header, too. `None`, and nothing changed, where there is no room.
+    #[inline(always)]
+    pub fn encapsulate<P: PacketBuf>(&self, packet: &mut P, total_len: u16) -> Option<()> {
+        self.put::<0, P>(packet, total_len, ipv4::IPIP, |_| ())
     }
-    packet.truncate(INNER + usize::from(total_len));
-    let head: &mut OuterHead = packet.bytes_mut().first_chunk_mut()?;
-    let (outer, inner) = head[ethernet::HEADER_LEN..].split_at_mut(OUTER);
-    ipv4::decrement_ttl(inner);
-    let dont_fragment = copy_df && ipv4::flags_and_offset(inner) & ipv4::DONT_FRAGMENT != 0;
-    ipv4::Header {
-        tos: outer_class(ipv4::tos(inner)),
-        total_len: total_len.wrapping_add(OUTER as u16),
-        id: if dont_fragment { 0 } else { id },
-        flags_and_offset: if dont_fragment { ipv4::DONT_FRAGMENT } else { 0 },
-        ttl: ipv4::ttl(inner),
-        protocol: ipv4::IPIP,
-        source,
-        destination,
+
+    /// As [`UsualTunnel::encapsulate`], by GUE to a port; `client` is the packet's source.
+    #[inline(always)]
+    pub fn encapsulate_by_gue<P: PacketBuf>(
+        &self,
+        packet: &mut P,
+        total_len: u16,
+        port: NonZeroU16,
+        client: (Ipv4Addr, u16),
+    ) -> Option<()> {
+        const SHIM: usize = udp::HEADER_LEN + gue::HEADER_LEN;
+        self.put::<SHIM, P>(packet, total_len, ipv4::UDP, |shim| {
+            gue::write(&mut shim[udp::HEADER_LEN..], ipv4::IPIP);
+            udp::write(shim, (entropy(client), port.get()), total_len.wrapping_add(SHIM as u16));
+        })
     }
-    .write(outer);
-    Some(head)
+
+    #[inline(always)]
+    fn put<const SHIM: usize, P: PacketBuf>(
+        &self,
+        packet: &mut P,
+        total_len: u16,
+        protocol: u8,
+        write_shim: impl FnOnce(&mut [u8; SHIM]),
+    ) -> Option<()> {
+        const OUTER: usize = ipv4::MIN_HEADER_LEN;
+        if !packet.prepend(OUTER + SHIM) {
+            return None;
+        }
+        packet.truncate(ethernet::HEADER_LEN + OUTER + SHIM + usize::from(total_len));
+        let bytes = packet.bytes_mut();
+        ethernet::write_header(bytes, self.stations, ethernet::IPV4);
+        let (outer, rest) = bytes[ethernet::HEADER_LEN..].split_first_chunk_mut::<OUTER>()?;
+        let (shim, rest) = rest.split_first_chunk_mut::<SHIM>()?;
+        let inner: &mut [u8; ipv4::MIN_HEADER_LEN] = rest.first_chunk_mut()?;
+        ipv4::decrement_ttl(inner);
+        write_shim(shim);
+        let dont_fragment = self.copy_df && ipv4::flags_and_offset(inner) & ipv4::DONT_FRAGMENT != 0;
+        ipv4::Header {
+            tos: outer_class(ipv4::tos(inner)),
+            total_len: total_len.wrapping_add((OUTER + SHIM) as u16),
+            id: if dont_fragment { 0 } else { self.id },
+            flags_and_offset: if dont_fragment { ipv4::DONT_FRAGMENT } else { 0 },
+            ttl: ipv4::ttl(inner),
+            protocol,
+            source: self.ends.0,
+            destination: self.ends.1,
+        }
+        .write(outer);
+        Some(())
+    }
 }
 
 /// The traffic class of an outer header (RFC 3168 §9.1.1, full functionality).
@@ -232,7 +270,8 @@ fn wrap<A: Family, P: PacketBuf>(
         }
         Tunnel::Gue { port, checksum } => {
             gue::write(&mut shim[udp::HEADER_LEN..], A::PROTOCOL);
-            udp::write(shim, (entropy(parsed) | FIRST_DYNAMIC_PORT, port.get()), len);
+            let client = (parsed.source, parsed.source_port());
+            udp::write(shim, (entropy(client), port.get()), len);
             if checksum != GueChecksum::None {
                 let Some(pseudo_header) = pseudo_header(ends, len) else { return false };
                 udp::write_checksum(shim, pseudo_header);
@@ -256,9 +295,10 @@ fn pseudo_header(ends: (&IpAddr, &IpAddr), len: u16) -> Option<u64> {
 }
 
 /// The same for all packets of a connection, and mostly another one for those of others.
-fn entropy<A: Family>(parsed: &Frame<A>) -> u16 {
-    let client = A::pseudo_header(parsed.source, A::UNSPECIFIED, 0, parsed.source_port());
-    checksum::sum(&[], client)
+#[inline(always)]
+fn entropy<A: Family>((address, port): (A, u16)) -> u16 {
+    let client = A::pseudo_header(address, A::UNSPECIFIED, 0, port);
+    checksum::sum(&[], client) | FIRST_DYNAMIC_PORT
 }
 
 /// Ports from here on are for such use (RFC 6335 §6); a power of two.

@@ -9,7 +9,8 @@ use control::model::ForwardingMethod;
 use super::flow::Flow;
 use super::{Action, Flows, MAX_BURST, Pipeline, Verdict};
 use crate::connection::{ConnectionTable, FlowHash, Guess, State};
-use crate::forward::{nat, tunnel};
+use crate::forward::nat;
+use crate::forward::tunnel::UsualTunnel;
 use crate::nexthop::{Egress, Hop, MacAddr};
 use crate::packet::PacketBuf;
 use crate::service::Snapshot;
@@ -198,14 +199,24 @@ fn forward<P: PacketBuf>(
             ForwardingMethod::Tunnel => {
                 let IpAddr::V4(address) = server.address else { return None };
                 let tunnel = snapshot.tunnel(server);
-                let ends = (tunnel.plain_ipv4()?, address);
+                let (source, gue) = tunnel.plain_ipv4()?;
                 if lane.total_len > egress.mtu.saturating_sub(tunnel.len) {
                     return None;
                 }
-                let (id, copy_df) = (last_id.wrapping_add(lcores), snapshot.settings.pmtu_disc);
-                let head = tunnel::encapsulate_usual(packet, lane.total_len, ends, id, copy_df)?;
-                ethernet::write_header(head, &egress.addresses, ethernet::IPV4);
-                *last_id = id;
+                let way = UsualTunnel {
+                    ends: (source, address),
+                    id: last_id.wrapping_add(lcores),
+                    copy_df: snapshot.settings.pmtu_disc,
+                    stations: &egress.addresses,
+                };
+                match gue {
+                    None => way.encapsulate(packet, lane.total_len)?,
+                    Some(port) => {
+                        let client = (connection.client, connection.client_port);
+                        way.encapsulate_by_gue(packet, lane.total_len, port, client)?;
+                    }
+                }
+                *last_id = way.id;
                 counters.reason(Reason::RequestTunnel).add(1);
                 Reason::RequestTunnel
             }

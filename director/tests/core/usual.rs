@@ -19,6 +19,11 @@ fn world() -> World {
     let service = |protocol, port: u16, method, server_port| {
         service(protocol, &format!("{VIP}:{port}"), Scheduler::Rr, method, server_port, &[1])
     };
+    let by_gue = |protocol| {
+        let mut service = service(protocol, 83, ForwardingMethod::Tunnel, 83);
+        service.servers[0].tunnel = "gue:6080".parse().unwrap();
+        service
+    };
     World::new(vec![
         service(Protocol::Tcp, 80, ForwardingMethod::Dr, 80),
         service(Protocol::Tcp, 81, ForwardingMethod::Nat, 8081),
@@ -26,6 +31,8 @@ fn world() -> World {
         service(Protocol::Udp, 80, ForwardingMethod::Dr, 80),
         service(Protocol::Udp, 81, ForwardingMethod::Nat, 8081),
         service(Protocol::Udp, 82, ForwardingMethod::Tunnel, 82),
+        by_gue(Protocol::Tcp),
+        by_gue(Protocol::Udp),
     ])
 }
 
@@ -64,7 +71,7 @@ fn sent() -> impl Strategy<Value = Sent> {
         prop_oneof![8 => Just(0u32), 1 => Just(1000), 1 => Just(400_000)],
         any::<bool>(),
         prop_oneof![Just(None), flags.prop_map(Some)],
-        (80u16..83, 0u16..3),
+        (80u16..84, 0u16..3),
         prop_oneof![8 => Just(64u8), 1 => 0u8..3],
         (any::<u8>(), any::<bool>()),
         (prop_oneof![4 => Just(4usize), 1 => Just(0), 1 => Just(1476)], any::<bool>(), 0usize..8),
