@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use control::model::{
-    Family, ForwardingMethod, GueChecksum, Mark, Persistence, Protocol, RealServer, Scheduler,
-    SchedulerFlags, ServiceKey, SettingValue, Thresholds, Tunnel, Weight,
+    Family, ForwardingMethod, GueChecksum, Mark, Persistence, PersistenceEngine, Protocol, RealServer,
+    Scheduler, SchedulerFlags, ServiceKey, SettingValue, Thresholds, Tunnel, Weight,
 };
 use control::protocol::{
     ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Envelope, Framer, Latency, LatencySummary,
@@ -68,9 +68,13 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn persistence()(timeout: Option<u32>, granularity: Option<u8>) -> PersistenceOptions {
-        PersistenceOptions { timeout, granularity }
+    fn persistence()(timeout: Option<u32>, granularity: Option<u8>, engine in option::of(engine())) -> PersistenceOptions {
+        PersistenceOptions { timeout, granularity, engine }
     }
+}
+
+fn engine() -> impl Strategy<Value = PersistenceEngine> {
+    prop_oneof![Just(PersistenceEngine::None), Just(PersistenceEngine::Sip)]
 }
 
 fn change() -> impl Strategy<Value = PersistenceChange> {
@@ -191,10 +195,10 @@ prop_compose! {
 prop_compose! {
     fn service_status()(
         service in service(), scheduler in scheduler(), flags in flags(), seconds: Option<u32>, granularity: u8,
-        one_packet: bool, counters in counters(), servers in vec(server_status(), 0..4),
+        one_packet: bool, engine in engine(), counters in counters(), servers in vec(server_status(), 0..4),
     ) -> ServiceStatus {
         let timeout = seconds.map(|seconds| std::time::Duration::from_secs(seconds.into()));
-        let persistence = timeout.map(|timeout| Persistence { timeout, granularity });
+        let persistence = timeout.map(|timeout| Persistence { timeout, granularity, engine });
         ServiceStatus { service, scheduler, flags, persistence, one_packet, counters, servers }
     }
 }

@@ -98,12 +98,14 @@ fn persistence_thresholds_and_one_packet_scheduling() {
     good(&running, "service add tcp 10.99.0.1:0 --persistent 600 --granularity 255.255.255.0");
     good(&running, "service add tcp 10.99.0.1:443 --persistent");
     good(&running, "service add udp [2001:db8::80]:53 --granularity 64 --one-packet");
+    good(&running, "service add udp 10.99.0.1:5060 -p 300 --persistence-engine sip --one-packet");
     good(&running, "server add tcp 10.99.0.1:443 10.0.2.11 -x 100 -y 80");
     let list = good(&running, "service list");
     for words in [
         "10.99.0.1:0           wlc persistent 600 mask 255.255.255.0\n",
         "10.99.0.1:443         wlc persistent 360\n",
         "[2001:db8::80]:53     wlc persistent 360 mask 64 ops\n",
+        "10.99.0.1:5060        wlc persistent 300 pe sip ops\n",
     ] {
         assert!(
             list.contains(&words.split_whitespace().collect::<Vec<_>>()[1..].join(" ")),
@@ -112,12 +114,15 @@ fn persistence_thresholds_and_one_packet_scheduling() {
     }
     good(&running, "service edit tcp 10.99.0.1:443 --persistent 1800");
     good(&running, "service edit udp [2001:db8::80]:53 --no-one-packet --no-persistence");
+    good(&running, "service edit udp 10.99.0.1:5060 --granularity 0");
     good(&running, "server edit tcp 10.99.0.1:443 10.0.2.11 --lower-threshold 50");
     let json: Value = serde_json::from_str(&good(&running, "--json service list")).expect("JSON");
     let services = &json["services"];
     assert_eq!(services[0]["persistence"], json!({"timeout": 600, "granularity": 24}));
     assert_eq!(services[1]["persistence"], json!({"timeout": 1800, "granularity": 32}));
     assert_eq!((&services[2]["persistence"], &services[2]["one_packet"]), (&Value::Null, &json!(false)));
+    let by_call = json!({"timeout": 300, "granularity": 0, "engine": "sip"});
+    assert_eq!(services[3]["persistence"], by_call);
     let server = &services[1]["servers"][0];
     assert_eq!((&server["upper_threshold"], &server["lower_threshold"]), (&json!(100), &json!(50)));
     let thresholds = good(&running, "service list --thresholds");
@@ -127,7 +132,9 @@ fn persistence_thresholds_and_one_packet_scheduling() {
     );
     for (wrong, why) in [
         ("service add tcp 10.99.0.1:80 --granularity 255.0.255.0", "stand together"),
-        ("service add tcp 10.99.0.1:80 --granularity 0", "from 1 to 32"),
+        ("service add tcp 10.99.0.1:80 --granularity 129", "from 0 to 32"),
+        ("service add udp 10.99.0.1:5060 --persistence-engine sop", "expected sip or none"),
+        ("service edit udp 10.99.0.1:5060 --persistence-engine sip --no-persistence", "cannot be used with"),
         ("service add tcp 10.99.0.1:80 --persistent 0", "1..=2678400"),
         ("service edit tcp 10.99.0.1:80 --persistent 5 --no-persistence", "cannot be used with"),
     ] {

@@ -30,6 +30,7 @@ pub mod pipeline;
 mod prefetch;
 pub mod scheduler;
 pub mod service;
+pub mod sip;
 pub mod stats;
 pub mod time;
 pub mod wire;

@@ -229,9 +229,9 @@ impl Walk {
         };
         let persistent = key.port() == 0 && !key.is_mark() || self.dice.one_in(3);
         let granularity = if key.ip().is_ipv4() { [24, 32] } else { [64, 128] };
-        let persistence = persistent.then(|| Persistence {
-            timeout: Duration::from_secs(self.dice.pick(&[5, 60, 360])),
-            granularity: self.dice.pick(&granularity),
+        let persistence = persistent.then(|| {
+            let timeout = Duration::from_secs(self.dice.pick(&[5, 60, 360]));
+            Persistence::of_clients(timeout, self.dice.pick(&granularity))
         });
         let mut service = Service {
             key,

@@ -46,11 +46,14 @@ pub(super) fn scheduler(scheduler: Scheduler, flags: SchedulerFlags) -> String {
     if set.is_empty() { name.to_owned() } else { format!("{name} ({})", set.join(",")) }
 }
 
-/// How a service is scheduled, as ipvsadm shows it: `wlc persistent 300 mask 255.255.255.0 ops`.
+/// How a service is scheduled, as ipvsadm shows it: `wlc persistent 300 mask 255.255.255.0 pe sip ops`.
 pub(super) fn scheduling(service: &ServiceStatus) -> String {
     let mut text = scheduler(service.scheduler, service.flags);
     if let Some(persistence) = service.persistence {
         text.push_str(&persistent(persistence, service.service.ip().is_ipv4()));
+        if !persistence.engine.is_none() {
+            text.push_str(&format!(" pe {}", persistence.engine));
+        }
     }
     if service.one_packet {
         text.push_str(" ops");
@@ -60,7 +63,7 @@ pub(super) fn scheduling(service: &ServiceStatus) -> String {
 
 /// ` persistent 300`, with the mask unless every client is by itself; IPv6 has a prefix length for it.
 fn persistent(persistence: Persistence, is_ipv4: bool) -> String {
-    let Persistence { timeout, granularity } = persistence;
+    let Persistence { timeout, granularity, .. } = persistence;
     let seconds = timeout.as_secs();
     match granularity {
         32 if is_ipv4 => format!(" persistent {seconds}"),
@@ -81,7 +84,7 @@ mod tests {
     fn persistence_reads_as_ipvsadm_shows_it() {
         let text = |granularity, is_ipv4| {
             let timeout = std::time::Duration::from_secs(300);
-            persistent(Persistence { timeout, granularity }, is_ipv4)
+            persistent(Persistence::of_clients(timeout, granularity), is_ipv4)
         };
         assert_eq!(text(32, true), " persistent 300");
         assert_eq!(text(24, true), " persistent 300 mask 255.255.255.0");

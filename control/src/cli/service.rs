@@ -6,7 +6,7 @@ use super::names;
 use super::output::{Side, Table};
 use super::session::{Failure, Session};
 use super::values::{self, SchedulerArg, ServiceArg};
-use crate::model::{SchedulerFlags, Timeouts};
+use crate::model::{PersistenceEngine, SchedulerFlags, Timeouts};
 use crate::protocol::{Counters, PersistenceChange, PersistenceOptions, Request, ServiceList};
 
 #[derive(Debug, Subcommand)]
@@ -19,7 +19,8 @@ Examples:
   directorctl service add udp '[2001:db8::80]:53' --scheduler mh --fallback --hash-port
   directorctl service add tcp 10.99.0.1:443 --persistent
   directorctl service add tcp 10.99.0.1:0 --persistent 600 --granularity 255.255.255.0
-  directorctl service add udp 10.99.0.1:5060 --one-packet
+  directorctl service add udp 10.99.0.1:53 --one-packet
+  directorctl service add udp 10.99.0.1:5060 --persistence-engine sip --one-packet
   directorctl service add mark 1
 
 Port 0 means every port of the address, and needs --persistent. Which packets have a mark is for the rules of the configuration to say; mark 1/ipv6 is for those of IPv6.")]
@@ -50,12 +51,13 @@ Examples:
   directorctl service edit tcp 10.99.0.1:80 --no-flags
   directorctl service edit tcp 10.99.0.1:443 --persistent 1800
   directorctl service edit tcp 10.99.0.1:443 --no-persistence
-  directorctl service edit udp 10.99.0.1:5060 --no-one-packet
+  directorctl service edit udp 10.99.0.1:53 --no-one-packet
+  directorctl service edit udp 10.99.0.1:5060 --persistence-engine none
 
 What is not named stays as it is. Flags are set all together: those named are set, the others cleared. Without any flag they stay as they are.")]
     #[command(group(clap::ArgGroup::new("change").required(true).multiple(true)
         .args(["scheduler", "fallback", "hash_port", "no_flags", "persistent", "granularity", "no_persistence",
-            "one_packet", "no_one_packet"])))]
+            "persistence_engine", "one_packet", "no_one_packet"])))]
     Edit {
         #[command(flatten)]
         service: ServiceArg,
@@ -75,7 +77,7 @@ What is not named stays as it is. Flags are set all together: those named are se
         persistence: PersistenceArgs,
 
         /// Make it persistent no longer
-        #[arg(long, conflicts_with_all = ["persistent", "granularity"])]
+        #[arg(long, conflicts_with_all = ["persistent", "granularity", "persistence_engine"])]
         no_persistence: bool,
 
         /// Schedule each datagram by itself, without a connection; udp only
@@ -135,13 +137,21 @@ pub(super) struct PersistenceArgs {
     /// Which clients are one: a prefix length, or an IPv4 netmask; each by itself if not given
     #[arg(long, short, value_name = "PREFIX", value_parser = values::granularity)]
     granularity: Option<u8>,
+
+    /// What tells packets of a client apart: sip, the Call-ID of each SIP message, or none; udp only
+    #[arg(long, value_name = "ENGINE", value_parser = values::persistence_engine)]
+    persistence_engine: Option<PersistenceEngine>,
 }
 
 impl PersistenceArgs {
     /// None if nothing of it was given.
     fn options(self) -> Option<PersistenceOptions> {
-        let PersistenceArgs { persistent: timeout, granularity } = self;
-        (timeout.is_some() || granularity.is_some()).then_some(PersistenceOptions { timeout, granularity })
+        let PersistenceArgs { persistent: timeout, granularity, persistence_engine: engine } = self;
+        (timeout.is_some() || granularity.is_some() || engine.is_some()).then_some(PersistenceOptions {
+            timeout,
+            granularity,
+            engine,
+        })
     }
 }
 

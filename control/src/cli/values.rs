@@ -6,7 +6,9 @@ use std::str::FromStr as _;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 
-use crate::model::{ForwardingMethod, Protocol, Scheduler, ServiceKey, SettingValue};
+use crate::model::{
+    ForwardingMethod, ParseWordError, PersistenceEngine, Protocol, Scheduler, ServiceKey, SettingValue,
+};
 
 /// `tcp`, `udp` or `sctp`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -226,15 +228,18 @@ pub(super) fn granularity(text: &str) -> Result<u8, String> {
         if mask.count_ones() != bits {
             return Err("the ones of a netmask stand together: write 255.255.255.0, or 24".to_owned());
         }
-        return match bits {
-            0 => Err("this mask makes all clients one: write at least 128.0.0.0, or 1".to_owned()),
-            bits => Ok(bits as u8),
-        };
+        return Ok(bits as u8);
     }
+    // 0 is for services with an engine only, which the director knows.
     match text.parse() {
-        Ok(bits @ 1..=128) => Ok(bits),
-        _ => Err("write a prefix length from 1 to 32, for IPv6 to 128, or an IPv4 netmask".to_owned()),
+        Ok(bits @ 0..=128) => Ok(bits),
+        _ => Err("write a prefix length from 0 to 32, for IPv6 to 128, or an IPv4 netmask".to_owned()),
     }
+}
+
+/// A persistence engine.
+pub(super) fn persistence_engine(text: &str) -> Result<PersistenceEngine, String> {
+    text.parse().map_err(|error: ParseWordError| error.to_string())
 }
 
 /// `NAME=VALUE` of a setting.
@@ -272,10 +277,17 @@ mod tests {
 
     #[test]
     fn a_granularity_is_a_prefix_length_or_a_netmask() {
-        for (text, bits) in [("24", 24), ("255.255.255.0", 24), ("255.255.255.255", 32), ("128.0.0.0", 1)] {
+        for (text, bits) in [
+            ("24", 24),
+            ("255.255.255.0", 24),
+            ("255.255.255.255", 32),
+            ("128.0.0.0", 1),
+            ("0.0.0.0", 0),
+            ("0", 0),
+        ] {
             assert_eq!(granularity(text), Ok(bits), "{text}");
         }
-        for text in ["", "0", "129", "0.0.0.0", "255.0.255.0", "0.0.0.255", "ffff::", "-1", "255.255.255"] {
+        for text in ["", "129", "255.0.255.0", "0.0.0.255", "ffff::", "-1", "255.255.255"] {
             assert!(granularity(text).is_err(), "{text:?}");
         }
         assert!(granularity("255.0.255.0").is_err_and(|error| error.contains("stand together")));

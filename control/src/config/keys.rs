@@ -51,6 +51,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "hash_port",
             "persistence_timeout",
             "persistence_granularity",
+            "persistence_engine",
             "one_packet",
             "server",
         ],

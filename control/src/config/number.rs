@@ -29,7 +29,7 @@ pub(super) const DSCP: RangeInclusive<u8> = 0..=63;
 pub(super) const WEIGHT: RangeInclusive<u16> = 0..=65_535;
 pub(super) const THRESHOLD: RangeInclusive<u32> = 0..=u32::MAX;
 /// In bits; what a service's family allows of it is the model's matter.
-pub(super) const GRANULARITY: RangeInclusive<u8> = 1..=128;
+pub(super) const GRANULARITY: RangeInclusive<u8> = 0..=128;
 
 /// The number if it is given and within the range. Complains of one that is outside.
 pub(super) fn within<T>(

@@ -180,8 +180,11 @@ fn service_line(service: &Service) -> String {
     if service.flags.port {
         line.push_str(" hash_port");
     }
-    if let Some(Persistence { timeout, granularity }) = service.persistence {
+    if let Some(Persistence { timeout, granularity, engine }) = service.persistence {
         line.push_str(&format!(" persistent {} s granularity {granularity}", timeout.as_secs()));
+        if !engine.is_none() {
+            line.push_str(&format!(" engine {engine}"));
+        }
     }
     if service.one_packet {
         line.push_str(" one_packet");

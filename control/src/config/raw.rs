@@ -75,6 +75,7 @@ pub(super) struct RawService {
     pub(super) hash_port: Option<At<bool>>,
     pub(super) persistence_timeout: Option<At<i128>>,
     pub(super) persistence_granularity: Option<At<i128>>,
+    pub(super) persistence_engine: Option<At<String>>,
     pub(super) one_packet: Option<At<bool>>,
     pub(super) servers: Vec<RawServer>,
 }
@@ -195,6 +196,7 @@ impl RawService {
             hash_port: table.boolean("hash_port", complaints),
             persistence_timeout: table.integer("persistence_timeout", complaints),
             persistence_granularity: table.integer("persistence_granularity", complaints),
+            persistence_engine: table.string("persistence_engine", complaints),
             one_packet: table.boolean("one_packet", complaints),
             servers: servers.iter().map(|table| RawServer::read(table, complaints)).collect(),
         }

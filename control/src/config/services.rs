@@ -11,8 +11,9 @@ use super::raw::{RawServer, RawService};
 use super::walk::At;
 use super::{keys, number};
 use crate::model::{
-    EditError, Family, ForwardingMethod, Limited, Limits, Persistence, PersistenceEdit, Place, Protocol,
-    RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Thresholds, Tunnel, Weight, faults,
+    EditError, Family, ForwardingMethod, Limited, Limits, Persistence, PersistenceEdit, PersistenceEngine,
+    Place, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Thresholds, Tunnel, Weight,
+    faults,
 };
 
 /// Understands every `[[service]]`. Complains of all that is wrong, and leaves that out.
@@ -92,8 +93,9 @@ fn service(raw: &RawService, complaints: &mut Complaints<'_>) -> Option<Service>
             Place::Flags => flag_site.map_or(&raw.site, |at| &at.site),
             Place::PersistenceTimeout => site_of(raw, raw.persistence_timeout.as_ref()),
             Place::PersistenceGranularity => site_of(raw, raw.persistence_granularity.as_ref()),
-            // With a protocol that nobody understands, it may well be right.
-            Place::OnePacket if !is_certain => continue,
+            // With a protocol that nobody understands, they may well be right.
+            Place::OnePacket | Place::PersistenceEngine if !is_certain => continue,
+            Place::PersistenceEngine => site_of(raw, raw.persistence_engine.as_ref()),
             Place::OnePacket => site_of(raw, raw.one_packet.as_ref()),
             Place::Server(index) => sites[index].0,
             Place::Tunnel(index) => sites[index].1,
@@ -164,13 +166,16 @@ fn site_of<'a, T>(raw: &'a RawService, at: Option<&'a At<T>>) -> &'a Site {
     at.map_or(&raw.site, |at| &at.site)
 }
 
-/// Persistent is a service of which either is given.
+/// Persistent is a service of which any of it is given.
 fn persistence(raw: &RawService, key: ServiceKey, complaints: &mut Complaints<'_>) -> Option<Persistence> {
     let timeout = number::within(raw.persistence_timeout.as_ref(), number::SECONDS, complaints);
     let granularity = number::within(raw.persistence_granularity.as_ref(), number::GRANULARITY, complaints);
-    let given = raw.persistence_timeout.is_some() || raw.persistence_granularity.is_some();
+    let words = (PersistenceEngine::ALL, PersistenceEngine::word);
+    let engine = word(raw.persistence_engine.as_ref(), words.0, words.1, complaints);
+    let given =
+        raw.persistence_timeout.is_some() || raw.persistence_granularity.is_some() || engine.is_some();
     let timeout = timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
-    given.then(|| PersistenceEdit::On { timeout, granularity }.of(None, key.ip()))?
+    given.then(|| PersistenceEdit::On { timeout, granularity, engine }.of(None, key.ip()))?
 }
 
 /// The model's remedies are for edits of a running director; in a file some things are mended otherwise.
@@ -188,7 +193,9 @@ fn config_remedy(error: &EditError) -> String {
                 .to_owned()
         }
         EditError::TunnelNotAllowed { .. } => "remove it, or add method = \"tunnel\"".to_owned(),
-        EditError::OnePacketNotUdp { .. } => "remove it, or change protocol to \"udp\"".to_owned(),
+        EditError::OnePacketNotUdp { .. } | EditError::PersistenceEngineNotUdp { .. } => {
+            "remove it, or change protocol to \"udp\"".to_owned()
+        }
         other => other.remedy(),
     }
 }

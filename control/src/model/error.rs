@@ -4,7 +4,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Family, ForwardingMethod, Persistence, Scheduler, ServiceKey, Thresholds, Tunnel};
+use super::{
+    Family, ForwardingMethod, Persistence, PersistenceEngine, Scheduler, ServiceKey, Thresholds, Tunnel,
+};
 
 /// What is wrong with an address by itself, whatever it is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,13 +166,23 @@ pub enum EditError {
     /// A persistence granularity that is no prefix length of the service's family.
     #[error(
         "virtual service {service} cannot have a persistence granularity of {granularity} bits: \
-         it is from 1 to {}", Persistence::widest(service.ip())
+         it is from {least} to {}", Persistence::widest(service.ip())
     )]
     PersistenceGranularity {
         /// The virtual service.
         service: ServiceKey,
+        /// What it is at least, which the persistence engine tells.
+        least: u8,
         /// What it was to be, in bits.
         granularity: u8,
+    },
+    /// A persistence engine that reads datagrams, for a stream.
+    #[error("virtual service {service} cannot have the persistence engine {engine}, which is for udp")]
+    PersistenceEngineNotUdp {
+        /// The virtual service.
+        service: ServiceKey,
+        /// The engine.
+        engine: PersistenceEngine,
     },
     /// A way of wrapping packets that are not wrapped.
     #[error(
@@ -227,6 +239,7 @@ impl EditError {
             EditError::OnePacketNotUdp { .. } => "one-packet-not-udp",
             EditError::PersistenceTimeout { .. } => "persistence-timeout",
             EditError::PersistenceGranularity { .. } => "persistence-granularity",
+            EditError::PersistenceEngineNotUdp { .. } => "persistence-engine-not-udp",
             EditError::TunnelNotAllowed { .. } => "tunnel-not-allowed",
             EditError::Thresholds { .. } => "thresholds",
         }
@@ -284,11 +297,14 @@ impl EditError {
             EditError::PersistenceTimeout { .. } => {
                 format!("give from 1 to {} seconds", Persistence::MAX_TIMEOUT.as_secs())
             }
-            EditError::PersistenceGranularity { service, .. } => {
+            EditError::PersistenceGranularity { service, least, .. } => {
                 let widest = Persistence::widest(service.ip());
                 format!(
-                    "give a prefix length from 1 to {widest}; {widest} tells every client from every other"
+                    "give a prefix length from {least} to {widest}; {widest} tells every client from every other"
                 )
+            }
+            EditError::PersistenceEngineNotUdp { .. } => {
+                "leave the persistence engine out, or use protocol udp".to_owned()
             }
             EditError::TunnelNotAllowed { .. } => {
                 "leave the tunnel out, or use forwarding method tunnel".to_owned()

@@ -19,7 +19,7 @@ pub use error::{AddressFault, EditError, Limited};
 pub use key::{Family, ServiceKey};
 pub use mark::{Mark, MarkRule, PortRange, Prefix};
 pub use model::{Change, Limits, Model};
-pub use persistence::{Persistence, PersistenceEdit};
+pub use persistence::{Persistence, PersistenceEdit, PersistenceEngine};
 pub use service::{
     ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, Timeouts, Weight,
 };

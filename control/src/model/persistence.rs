@@ -13,8 +13,30 @@ pub struct Persistence {
     /// [`Persistence::MAX_TIMEOUT`]; seconds in JSON.
     #[serde(serialize_with = "as_seconds", deserialize_with = "from_seconds")]
     pub timeout: Duration,
-    /// How many bits of a client's address count, from 1; all of them tell every client from every other.
+    /// How many bits of a client's address count, from 1; all of them tell every client from every other. With
+    /// [`PersistenceEngine::Sip`] from 0: then whoever names a Call-ID is one.
     pub granularity: u8,
+    /// What else of a packet is looked at.
+    #[serde(default, skip_serializing_if = "PersistenceEngine::is_none")]
+    pub engine: PersistenceEngine,
+}
+
+/// What in a packet names its template, besides the client's address (`ipvsadm --pe`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PersistenceEngine {
+    /// Nothing.
+    #[default]
+    None,
+    /// SIP's Call-ID: a call keeps its real server. Of UDP only.
+    Sip,
+}
+
+impl PersistenceEngine {
+    /// There is none.
+    pub fn is_none(&self) -> bool {
+        *self == PersistenceEngine::None
+    }
 }
 
 impl Persistence {
@@ -27,7 +49,17 @@ impl Persistence {
 
     /// ipvsadm's default for a service with this VIP: 360 s, every client by itself.
     pub fn default_of(vip: IpAddr) -> Persistence {
-        Persistence { timeout: Persistence::DEFAULT_TIMEOUT, granularity: Persistence::widest(vip) }
+        Persistence::of_clients(Persistence::DEFAULT_TIMEOUT, Persistence::widest(vip))
+    }
+
+    /// Without an engine.
+    pub fn of_clients(timeout: Duration, granularity: u8) -> Persistence {
+        Persistence { timeout, granularity, engine: PersistenceEngine::None }
+    }
+
+    /// The fewest bits of a client's address that can count.
+    pub fn least(&self) -> u8 {
+        if self.engine.is_none() { 1 } else { 0 }
     }
 
     /// How many bits an address of this family has.
@@ -70,17 +102,25 @@ pub enum PersistenceEdit {
         timeout: Option<Duration>,
         /// The new granularity, in bits.
         granularity: Option<u8>,
+        /// The new engine.
+        engine: Option<PersistenceEngine>,
     },
 }
 
 impl PersistenceEdit {
     /// What the persistence of a service with this VIP is after the edit.
     pub fn of(self, before: Option<Persistence>, vip: IpAddr) -> Option<Persistence> {
-        let PersistenceEdit::On { timeout, granularity } = self else { return None };
+        let PersistenceEdit::On { timeout, granularity, engine } = self else { return None };
+        let asks_for_nothing =
+            timeout.is_none() && granularity.is_none() && engine == Some(PersistenceEngine::None);
+        if before.is_none() && asks_for_nothing {
+            return None;
+        }
         let before = before.unwrap_or_else(|| Persistence::default_of(vip));
         Some(Persistence {
             timeout: timeout.unwrap_or(before.timeout),
             granularity: granularity.unwrap_or(before.granularity),
+            engine: engine.unwrap_or(before.engine),
         })
     }
 }
@@ -92,7 +132,7 @@ mod tests {
     #[test]
     fn clients_of_one_network_are_one() {
         let network = |client: &str, granularity| {
-            let persistence = Persistence { timeout: Persistence::DEFAULT_TIMEOUT, granularity };
+            let persistence = Persistence::of_clients(Persistence::DEFAULT_TIMEOUT, granularity);
             persistence.network(client.parse().expect("an address")).to_string()
         };
         assert_eq!(network("192.0.2.77", 32), "192.0.2.77");
@@ -100,7 +140,7 @@ mod tests {
         assert_eq!(network("192.0.2.77", 1), "128.0.0.0");
         assert_eq!(network("2001:db8:1:2::77", 128), "2001:db8:1:2::77");
         assert_eq!(network("2001:db8:1:2::77", 64), "2001:db8:1:2::");
-        assert_eq!(network("2001:db8:1:2::77", 0), "::", "never in a valid service, and no panic either");
+        assert_eq!(network("2001:db8:1:2::77", 0), "::");
         assert_eq!(network("192.0.2.77", 0), "0.0.0.0");
     }
 
@@ -110,19 +150,32 @@ mod tests {
         let on = |timeout, granularity| PersistenceEdit::On {
             timeout: Some(timeout).filter(|t| *t > 0).map(Duration::from_secs),
             granularity,
+            engine: None,
         };
         let before = on(0, Some(24)).of(None, vip);
-        assert_eq!(before, Some(Persistence { timeout: Duration::from_secs(360), granularity: 24 }));
+        assert_eq!(before, Some(Persistence::of_clients(Duration::from_secs(360), 24)));
         let after = on(60, None).of(before, vip);
-        assert_eq!(after, Some(Persistence { timeout: Duration::from_secs(60), granularity: 24 }));
+        assert_eq!(after, Some(Persistence::of_clients(Duration::from_secs(60), 24)));
+        let engine = |engine| PersistenceEdit::On { timeout: None, granularity: None, engine: Some(engine) };
+        let by_call = engine(PersistenceEngine::Sip).of(after, vip).expect("persistent");
+        assert_eq!((by_call.engine, by_call.granularity), (PersistenceEngine::Sip, 24));
+        assert_eq!(on(60, None).of(Some(by_call), vip), Some(by_call));
+        assert_eq!(engine(PersistenceEngine::None).of(Some(by_call), vip), after);
+        assert_eq!(engine(PersistenceEngine::None).of(None, vip), None);
         assert_eq!(PersistenceEdit::Off.of(after, vip), None);
     }
 
     #[test]
     fn in_json_the_timeout_is_seconds() {
-        let persistence = Persistence { timeout: Duration::from_secs(300), granularity: 24 };
-        let json = serde_json::to_string(&persistence).expect("JSON");
-        assert_eq!(json, r#"{"timeout":300,"granularity":24}"#);
-        assert_eq!(serde_json::from_str::<Persistence>(&json).ok(), Some(persistence));
+        let mut persistence = Persistence::of_clients(Duration::from_secs(300), 24);
+        for (engine, want) in [
+            (PersistenceEngine::None, r#"{"timeout":300,"granularity":24}"#),
+            (PersistenceEngine::Sip, r#"{"timeout":300,"granularity":24,"engine":"sip"}"#),
+        ] {
+            persistence.engine = engine;
+            let json = serde_json::to_string(&persistence).expect("JSON");
+            assert_eq!(json, want);
+            assert_eq!(serde_json::from_str::<Persistence>(&json).ok(), Some(persistence));
+        }
     }
 }

@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
 use super::super::{
-    AddressFault, ForwardingMethod, Persistence, PersistenceEdit, Protocol, RealServer, Scheduler, Weight,
+    AddressFault, ForwardingMethod, Persistence, PersistenceEdit, PersistenceEngine, Protocol, RealServer,
+    Scheduler, Weight,
 };
 use super::*;
 
@@ -205,7 +206,10 @@ fn persist(key: ServiceKey, edit: PersistenceEdit) -> Edit {
 fn persistence_keeps_to_its_ranges() {
     let model = two_services();
     let on = |timeout, granularity| {
-        persist(key(80), PersistenceEdit::On { timeout: Some(timeout), granularity: Some(granularity) })
+        persist(
+            key(80),
+            PersistenceEdit::On { timeout: Some(timeout), granularity: Some(granularity), engine: None },
+        )
     };
     let second = std::time::Duration::from_secs(1);
     for timeout in [second, Persistence::MAX_TIMEOUT] {
@@ -218,6 +222,29 @@ fn persistence_keeps_to_its_ranges() {
     for granularity in [0, 33, 128, 255] {
         assert_eq!(refused(&model, &on(second, granularity)), "persistence-granularity");
     }
+}
+
+#[test]
+fn the_sip_engine_is_for_udp_and_may_leave_the_client_out() {
+    let by_call = |protocol, granularity| {
+        let key = ServiceKey::Address { protocol, address: SocketAddr::from(([10, 0, 0, 1], 5060)) };
+        let (scheduler, flags) = (Scheduler::Rr, SchedulerFlags::default());
+        let default = Persistence::default_of(key.ip());
+        let persistence = Some(Persistence { granularity, engine: PersistenceEngine::Sip, ..default });
+        Edit::AddService { key, scheduler, flags, persistence, one_packet: false }
+    };
+    let model = two_services();
+    for protocol in [Protocol::Tcp, Protocol::Sctp] {
+        assert_eq!(refused(&model, &by_call(protocol, 32)), "persistence-engine-not-udp");
+    }
+    let error = model.apply(&by_call(Protocol::Udp, 33), &Limits::default()).expect_err("too many bits");
+    assert!(error.to_string().ends_with("it is from 0 to 32"), "{error}");
+    let model = model.apply(&by_call(Protocol::Udp, 0), &Limits::default()).expect("of all clients");
+    // Without the engine, something has to tell clients apart.
+    let key = ServiceKey::Address { protocol: Protocol::Udp, address: ([10, 0, 0, 1], 5060).into() };
+    let engine = Some(PersistenceEngine::None);
+    let off = persist(key, PersistenceEdit::On { timeout: None, granularity: None, engine });
+    assert_eq!(refused(&model, &off), "persistence-granularity");
 }
 
 #[test]
@@ -256,7 +283,7 @@ fn a_service_by_mark_takes_any_port_of_its_family() {
     let both = model_after(&model, &add_service(six));
     model_after(&both, &add_server(six, "[2001:db8::11]:0", nat));
     assert_eq!(refused(&both, &add_server(six, "10.0.2.11:0", nat)), "address-family");
-    let wide = PersistenceEdit::On { timeout: None, granularity: Some(64) };
+    let wide = PersistenceEdit::On { timeout: None, granularity: Some(64), engine: None };
     model_after(&both, &persist(six, wide));
     assert_eq!(refused(&both, &persist(mark, wide)), "persistence-granularity");
     let one_packet = Edit::EditService {

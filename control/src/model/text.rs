@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Family, ForwardingMethod, Protocol, Scheduler, Weight};
+use super::{Family, ForwardingMethod, PersistenceEngine, Protocol, Scheduler, Weight};
 
 /// A text that is not the word it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +60,7 @@ macro_rules! words {
 
 words!(Family, "address family", "ipv4 or ipv6", Ipv4 => "ipv4", Ipv6 => "ipv6");
 words!(Protocol, "protocol", "tcp, udp or sctp", Tcp => "tcp", Udp => "udp", Sctp => "sctp");
+words!(PersistenceEngine, "persistence engine", "sip or none", Sip => "sip", None => "none");
 words!(
     ForwardingMethod, "forwarding method", "nat, dr or tunnel",
     Nat => "nat", Dr => "dr", Tunnel => "tunnel"
@@ -102,6 +103,7 @@ mod tests {
         comes_back(Protocol::ALL);
         comes_back(ForwardingMethod::ALL);
         comes_back(Scheduler::ALL);
+        comes_back(PersistenceEngine::ALL);
         comes_back(&[Weight(0), Weight(1), Weight(u16::MAX)]);
     }
 

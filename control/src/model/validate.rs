@@ -19,6 +19,8 @@ pub enum Place {
     PersistenceTimeout,
     /// The persistence granularity.
     PersistenceGranularity,
+    /// The persistence engine.
+    PersistenceEngine,
     /// One-packet scheduling.
     OnePacket,
     /// The address of the real server with this index.
@@ -89,16 +91,21 @@ fn check_service_address(service: &Service) -> Result<(), EditError> {
 }
 
 fn persistence_faults(service: ServiceKey, persistence: Persistence) -> Vec<Fault> {
-    let Persistence { timeout, granularity } = persistence;
+    let Persistence { timeout, granularity, engine } = persistence;
     let mut faults = Vec::new();
     let whole_seconds = timeout.subsec_nanos() == 0;
     if timeout.is_zero() || !whole_seconds || timeout > Persistence::MAX_TIMEOUT {
         let error = EditError::PersistenceTimeout { service, timeout };
         faults.push(Fault { place: Place::PersistenceTimeout, error });
     }
-    if !(1..=Persistence::widest(service.ip())).contains(&granularity) {
-        let error = EditError::PersistenceGranularity { service, granularity };
+    if !(persistence.least()..=Persistence::widest(service.ip())).contains(&granularity) {
+        let error = EditError::PersistenceGranularity { service, least: persistence.least(), granularity };
         faults.push(Fault { place: Place::PersistenceGranularity, error });
+    }
+    // EPROTONOSUPPORT would be IPVS's. Of a service by mark it is the datagrams that are looked at.
+    if !engine.is_none() && service.protocol().is_some_and(|protocol| protocol != Protocol::Udp) {
+        let error = EditError::PersistenceEngineNotUdp { service, engine };
+        faults.push(Fault { place: Place::PersistenceEngine, error });
     }
     faults
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::PersistenceEdit;
+use crate::model::{PersistenceEdit, PersistenceEngine};
 
 /// Persistence as a request gives it. What is left out stays as it was, or has ipvsadm's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,12 +16,16 @@ pub struct PersistenceOptions {
     /// How many bits of a client's address count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub granularity: Option<u8>,
+    /// What in a packet names its template, besides the client's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<PersistenceEngine>,
 }
 
 impl From<PersistenceOptions> for PersistenceEdit {
     fn from(options: PersistenceOptions) -> Self {
-        let timeout = options.timeout.map(|seconds| Duration::from_secs(seconds.into()));
-        PersistenceEdit::On { timeout, granularity: options.granularity }
+        let PersistenceOptions { timeout, granularity, engine } = options;
+        let timeout = timeout.map(|seconds| Duration::from_secs(seconds.into()));
+        PersistenceEdit::On { timeout, granularity, engine }
     }
 }
 

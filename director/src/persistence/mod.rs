@@ -2,9 +2,10 @@
 //!
 //! Shared by all lcores and touched only when a connection is created, is established or ends, never for each packet.
 
+mod call_ids;
 mod shard;
 mod template;
 mod templates;
 
-pub use template::{Template, TemplateKey};
+pub use template::{Name, Template, TemplateKey};
 pub use templates::{Full, TemplateId, Templates};

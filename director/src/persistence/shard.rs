@@ -1,8 +1,9 @@
 //! A part of the templates, behind a lock of its own.
 
-use std::collections::HashMap;
+use hashbrown::HashTable;
 
-use super::template::{Template, TemplateKey};
+use super::call_ids::CallIds;
+use super::template::{Name, Template};
 use crate::service::ServerId;
 use crate::time::Tick;
 
@@ -13,7 +14,9 @@ const SWEEP: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     slots: Vec<Slot>,
-    by_key: HashMap<TemplateKey, u32>,
+    /// Slots by the hash of their name. A table and not a map, since a name is in two places.
+    by_name: HashTable<u32>,
+    call_ids: CallIds,
     free: Vec<u32>,
     /// Where sweeping goes on.
     cursor: usize,
@@ -22,7 +25,9 @@ pub(super) struct Shard {
 #[derive(Debug)]
 struct Slot {
     template: Template,
-    /// Found by its key; a template that was replaced waits only for its connections to end.
+    /// Of its name.
+    hash: u64,
+    /// Found by its name; a template that was replaced waits only for its connections to end.
     listed: bool,
     taken: bool,
 }
@@ -32,7 +37,8 @@ impl Shard {
     pub(super) fn with_capacity(templates: usize) -> Shard {
         Shard {
             slots: Vec::with_capacity(templates),
-            by_key: HashMap::with_capacity(templates),
+            by_name: HashTable::with_capacity(templates),
+            call_ids: CallIds::with_capacity(templates),
             free: Vec::with_capacity(templates),
             cursor: 0,
         }
@@ -47,11 +53,16 @@ impl Shard {
     /// any more.
     pub(super) fn find(
         &mut self,
-        key: &TemplateKey,
+        hash: u64,
+        name: &Name<'_>,
         now: Tick,
         server_of: impl FnOnce(&Template) -> Option<ServerId>,
     ) -> Option<u32> {
-        let at = *self.by_key.get(key)?;
+        let Shard { slots, by_name, call_ids, .. } = self;
+        let is_it = |at: &u32| {
+            slots[*at as usize].template.key == name.key && call_ids.get(*at as usize) == name.call_id
+        };
+        let at = *by_name.find(hash, is_it)?;
         let slot = &mut self.slots[at as usize];
         if !slot.template.is_over(now)
             && let Some(server) = server_of(&slot.template)
@@ -59,15 +70,13 @@ impl Shard {
             slot.template.server = server;
             return Some(at);
         }
-        slot.listed = false;
-        self.by_key.remove(key);
-        self.tidy(at);
+        self.unlist(at);
         None
     }
 
     /// Adds a template under a name that no other one has.
-    pub(super) fn insert(&mut self, template: Template) -> u32 {
-        let slot = Slot { template, listed: true, taken: true };
+    pub(super) fn insert(&mut self, hash: u64, template: Template, call_id: &[u8]) -> u32 {
+        let slot = Slot { template, hash, listed: true, taken: true };
         let at = match self.free.pop() {
             Some(at) => {
                 self.slots[at as usize] = slot;
@@ -78,7 +87,9 @@ impl Shard {
                 self.slots.len() as u32 - 1
             }
         };
-        self.by_key.insert(template.key, at);
+        self.call_ids.set(at as usize, call_id);
+        let Shard { slots, by_name, .. } = self;
+        by_name.insert_unique(hash, at, |at| slots[*at as usize].hash);
         at
     }
 
@@ -111,12 +122,20 @@ impl Shard {
     }
 
     fn end_if_over(&mut self, at: u32, now: Tick) {
-        let slot = &mut self.slots[at as usize];
+        let slot = &self.slots[at as usize];
         if slot.taken && slot.listed && slot.template.is_over(now) {
-            slot.listed = false;
-            self.by_key.remove(&slot.template.key);
-            self.tidy(at);
+            self.unlist(at);
         }
+    }
+
+    /// Nobody finds it any more.
+    fn unlist(&mut self, at: u32) {
+        let slot = &mut self.slots[at as usize];
+        slot.listed = false;
+        if let Ok(listed) = self.by_name.find_entry(slot.hash, |other| *other == at) {
+            listed.remove();
+        }
+        self.tidy(at);
     }
 
     /// Those that are found by their names.

@@ -9,7 +9,16 @@ use crate::time::Tick;
 /// on after each new connection, too (Linux `ip_vs_conn_expire`).
 const REARMED: u32 = 60_000;
 
-/// What names a template.
+/// What a template is found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Name<'a> {
+    /// What is in it of addresses and ports.
+    pub key: TemplateKey,
+    /// The Call-ID of SIP's, at most [`crate::sip::MAX_CALL_ID`] bytes; empty where the service does not go by that.
+    pub call_id: &'a [u8],
+}
+
+/// What names a template, but for a Call-ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TemplateKey {
     /// Network of the client, by the service's granularity.

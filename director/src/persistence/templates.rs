@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::shard::Shard;
-use super::template::{Template, TemplateKey};
+use super::template::{Name, Template};
 use crate::ftp::Expectations;
 use crate::service::ServerId;
 use crate::time::Tick;
@@ -80,37 +80,39 @@ impl Templates {
     /// where that may not be used.
     pub fn join(
         &self,
-        key: &TemplateKey,
+        name: &Name<'_>,
         now: Tick,
         server_of: impl FnOnce(&Template) -> Option<ServerId>,
     ) -> Option<(TemplateId, ServerId)> {
-        let shard = self.shard_of(key);
+        let (hash, shard) = self.hash_of(name);
         self.with(shard, |templates| {
-            let at = templates.find(key, now, server_of)?;
+            let at = templates.find(hash, name, now, server_of)?;
             join(templates, shard, at, now)
         })
     }
 
-    /// Adds a template with one connection, unless another lcore was faster: then its template gets the connection.
+    /// Adds a template by this Call-ID, if any, with one connection, unless another lcore was faster: then its template gets the connection.
     ///
     /// # Errors
     /// [`Full`], and nothing changed.
     pub fn create(
         &self,
         template: Template,
+        call_id: &[u8],
         now: Tick,
         server_of: impl FnOnce(&Template) -> Option<ServerId>,
     ) -> Result<(TemplateId, ServerId), Full> {
-        let shard = self.shard_of(&template.key);
+        let name = Name { key: template.key, call_id };
+        let (hash, shard) = self.hash_of(&name);
         self.with(shard, |templates| {
             templates.sweep(now);
-            let at = match templates.find(&template.key, now, server_of) {
+            let at = match templates.find(hash, &name, now, server_of) {
                 Some(at) => at,
                 None if self.len.load(Ordering::Relaxed) >= self.capacity => {
                     templates.sweep_all(now);
                     return Err(Full);
                 }
-                None => templates.insert(template),
+                None => templates.insert(hash, template, call_id),
             };
             join(templates, shard, at, now).ok_or(Full)
         })
@@ -163,8 +165,10 @@ impl Templates {
         }
     }
 
-    fn shard_of(&self, key: &TemplateKey) -> u32 {
-        (self.hasher.hash_one(key) >> 32) as u32 % SHARDS
+    /// Hash and shard of a name.
+    fn hash_of(&self, name: &Name<'_>) -> (u64, u32) {
+        let hash = self.hasher.hash_one(name);
+        (hash, (hash >> 32) as u32 % SHARDS)
     }
 
     /// Works on a shard, and counts what it holds more or less afterwards.
@@ -191,7 +195,12 @@ fn join(templates: &mut Shard, shard: u32, at: u32, now: Tick) -> Option<(Templa
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::persistence::TemplateKey;
     use std::net::Ipv4Addr;
+
+    fn name(n: u32) -> Name<'static> {
+        Name { key: key(n), call_id: &[] }
+    }
 
     fn key(n: u32) -> TemplateKey {
         TemplateKey {
@@ -212,11 +221,11 @@ mod tests {
     fn whoever_comes_second_joins_the_first() {
         let templates = Templates::new(10);
         let now = Tick(0);
-        assert_eq!(templates.join(&key(1), now, ANY), None);
-        let (first, server) = templates.create(template(1, 7, now), now, ANY).unwrap();
+        assert_eq!(templates.join(&name(1), now, ANY), None);
+        let (first, server) = templates.create(template(1, 7, now), &[], now, ANY).unwrap();
         assert_eq!(server, ServerId(7));
-        assert_eq!(templates.create(template(1, 8, now), now, ANY), Ok((first, ServerId(7))));
-        assert_eq!(templates.join(&key(1), now, ANY), Some((first, ServerId(7))));
+        assert_eq!(templates.create(template(1, 8, now), &[], now, ANY), Ok((first, ServerId(7))));
+        assert_eq!(templates.join(&name(1), now, ANY), Some((first, ServerId(7))));
         assert_eq!(templates.list(now)[0].controlled(), 3);
     }
 
@@ -224,26 +233,26 @@ mod tests {
     fn a_server_that_is_not_usable_is_chosen_anew_and_the_old_template_waits_for_its_connections() {
         let templates = Templates::new(10);
         let now = Tick(0);
-        let (old, _) = templates.create(template(1, 7, now), now, ANY).unwrap();
-        assert_eq!(templates.join(&key(1), now, |_| None), None);
-        let (new, _) = templates.create(template(1, 8, now), now, ANY).unwrap();
+        let (old, _) = templates.create(template(1, 7, now), &[], now, ANY).unwrap();
+        assert_eq!(templates.join(&name(1), now, |_| None), None);
+        let (new, _) = templates.create(template(1, 8, now), &[], now, ANY).unwrap();
         assert_ne!(old, new);
         assert_eq!(templates.len(), 2);
         templates.release(old, now);
         assert_eq!(templates.len(), 1);
-        assert_eq!(templates.join(&key(1), now, ANY), Some((new, ServerId(8))));
+        assert_eq!(templates.join(&name(1), now, ANY), Some((new, ServerId(8))));
     }
 
     #[test]
     fn a_full_table_takes_one_more_once_another_is_over() {
         let templates = Templates::new(2);
         for n in 0..2 {
-            let (id, _) = templates.create(template(n, 0, Tick(0)), Tick(0), ANY).unwrap();
+            let (id, _) = templates.create(template(n, 0, Tick(0)), &[], Tick(0), ANY).unwrap();
             templates.release(id, Tick(0));
         }
-        assert_eq!(templates.create(template(9, 0, Tick(0)), Tick(0), ANY), Err(Full));
+        assert_eq!(templates.create(template(9, 0, Tick(0)), &[], Tick(0), ANY), Err(Full));
         assert_eq!(templates.list(Tick(1000)), []);
-        assert!(templates.create(template(9, 0, Tick(1000)), Tick(1000), ANY).is_ok());
+        assert!(templates.create(template(9, 0, Tick(1000)), &[], Tick(1000), ANY).is_ok());
     }
 
     #[test]
@@ -255,9 +264,9 @@ mod tests {
                 scope.spawn(move || {
                     for n in 0..5000 {
                         let now = Tick(n / 10);
-                        let (id, _) = match templates.join(&key(n % 100), now, ANY) {
+                        let (id, _) = match templates.join(&name(n % 100), now, ANY) {
                             Some(joined) => joined,
-                            None => templates.create(template(n % 100, lcore, now), now, ANY).unwrap(),
+                            None => templates.create(template(n % 100, lcore, now), &[], now, ANY).unwrap(),
                         };
                         templates.assure(id);
                         templates.release(id, now);

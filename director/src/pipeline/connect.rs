@@ -40,7 +40,7 @@ impl Pipeline {
 
     /// As [`Pipeline::connect`], of a living connection.
     #[inline(always)]
-    fn go_on_with<A: Address, P: PacketBuf>(
+    pub(super) fn go_on_with<A: Address, P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
@@ -74,6 +74,9 @@ impl Pipeline {
         id: ConnId,
         direction: Direction,
     ) -> Verdict {
+        if flow.frame.protocol == UDP_PROTOCOL {
+            return self.read_datagram(snapshot, now, flow, packet, id, direction);
+        }
         let held = match direction {
             Direction::Request => {
                 self.read_ftp_client(now, flow, packet, id);

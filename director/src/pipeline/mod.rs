@@ -1,6 +1,6 @@
 //! The way of a packet through one lcore, in reading order: `classify`, `owner`, `connect`, `open`, `send`; `gather`
-//! for fragments, `associate` for SCTP, `relay` for ICMP errors, `ftp` for its control connections. `usual` is the short
-//! way of packets about which nothing is out of the ordinary.
+//! for fragments, `associate` for SCTP, `relay` for ICMP errors, `ftp` for its control connections, `sip` for its
+//! datagrams. `usual` is the short way of packets about which nothing is out of the ordinary.
 //!
 //! A burst goes through in stages, so that what a later stage reads is fetched while an earlier one
 //! still works on other packets. Pure: bytes, tables and a clock in; one [`Verdict`] for each packet out.
@@ -18,6 +18,7 @@ mod open;
 pub mod owner;
 mod relay;
 mod send;
+mod sip;
 mod usual;
 mod verdict;
 

@@ -2,21 +2,23 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use control::model::{Family, ForwardingMethod, ServiceKey};
+use control::model::{Family, ForwardingMethod, PersistenceEngine, ServiceKey};
 
 use super::connect::{is_quiescent, opens};
 use super::flow::Flow;
 use super::ftp::is_control;
 use super::mark::mark_of;
+use super::sip::{is_by_datagram, message_of};
 use super::{Action, Pipeline, Verdict, owner};
 use crate::connection::{
     Address, ConnId, Event, FlowKey, Full, NewConnection, Path, SCTP_PROTOCOL, State, UDP_PROTOCOL,
     next_association_state, next_state, protocol_number,
 };
 use crate::packet::PacketBuf;
-use crate::persistence::{Template, TemplateId, TemplateKey};
+use crate::persistence::{Name, Template, TemplateId, TemplateKey};
 use crate::scheduler::Request;
 use crate::service::{RealServer, ServerId, Snapshot, VirtualService};
+use crate::sip;
 use crate::stats::Reason;
 use crate::time::{Tick, milliseconds};
 use crate::wire::icmp::IcmpError;
@@ -37,6 +39,7 @@ pub(super) struct Choice {
 pub(super) enum NoChoice {
     NoServer,
     NoRoomForTemplate,
+    WithoutCallId,
 }
 
 impl Pipeline {
@@ -81,8 +84,10 @@ impl Pipeline {
         if self.defence.drops_packet() {
             return Verdict::drop(Reason::DropPacket);
         }
-        let choice = match self.choose(snapshot, now, service, &key) {
+        let message = message_of(flow, packet);
+        let choice = match self.choose(snapshot, now, service, &key, message) {
             Ok(choice) => choice,
+            Err(NoChoice::WithoutCallId) => return Verdict::drop(Reason::NoCallId),
             Err(NoChoice::NoRoomForTemplate) => return Verdict::drop(Reason::TemplateTableFull),
             Err(NoChoice::NoServer) => {
                 let from = Some(key.destination.into());
@@ -135,7 +140,7 @@ impl Pipeline {
             template,
             server: server_id,
             method: server.method,
-            read_along: is_control(key, server.method),
+            read_along: is_control(key, server.method) || is_by_datagram(snapshot, server, key),
             state,
             timeout,
         };
@@ -179,6 +184,9 @@ impl Pipeline {
         packet: &mut P,
     ) -> Verdict {
         let key = flow.key();
+        if let Some(verdict) = self.message_of_server(snapshot, now, flow, packet) {
+            return verdict;
+        }
         if snapshot.settings.nat_icmp_send
             && !flow.frame.is_reset()
             && snapshot.lookup.is_nat_server(key.source.into(), key.source_port, key.protocol)
@@ -189,13 +197,15 @@ impl Pipeline {
     }
 
     /// The real server of a new connection: the template's, if the service is persistent and the client known to it,
-    /// else the scheduler's (Linux `ip_vs_sched_persist`, `ip_vs_schedule`).
+    /// else the scheduler's (Linux `ip_vs_sched_persist`, `ip_vs_schedule`). `message` is what the packet says, of which
+    /// there is something in UDP alone.
     pub(super) fn choose<A: Address>(
         &self,
         snapshot: &Snapshot,
         now: Tick,
         service: &VirtualService,
         key: &FlowKey<A>,
+        message: &[u8],
     ) -> Result<Choice, NoChoice> {
         let schedule = || {
             let request = Request {
@@ -211,7 +221,12 @@ impl Pipeline {
         let Some(persistence) = service.model.persistence else {
             return Ok(Choice { server: schedule()?, template: TemplateId::NONE });
         };
-        let name = template_key(&service.model.key, persistence.network(key.source.into()));
+        let call_id = match persistence.engine {
+            PersistenceEngine::None => &[],
+            PersistenceEngine::Sip => sip::call_id(message).ok_or(NoChoice::WithoutCallId)?,
+        };
+        let key = template_key(&service.model.key, persistence.network(key.source.into()));
+        let name = Name { key, call_id };
         let server_of = |template: &Template| server_of(snapshot, service, template);
         if let Some((template, server)) = self.templates.join(&name, now, server_of) {
             return Ok(Choice { server, template });
@@ -221,8 +236,8 @@ impl Pipeline {
             return Err(NoChoice::NoServer);
         };
         let tied = (server, SocketAddr::new(*address, *port));
-        let template = Template::new(name, tied, milliseconds(persistence.timeout), now);
-        let joined = self.templates.create(template, now, server_of);
+        let template = Template::new(name.key, tied, milliseconds(persistence.timeout), now);
+        let joined = self.templates.create(template, call_id, now, server_of);
         joined.map(|(template, server)| Choice { server, template }).map_err(|_| NoChoice::NoRoomForTemplate)
     }
 
@@ -256,7 +271,7 @@ pub(super) fn service_of<'a, A: Address, P: PacketBuf>(
 
 /// What a template of a service's clients goes by. A mark stands in the place of an address, which has no protocol 0
 /// (Linux `ip_vs_sched_persist`).
-fn template_key(service: &ServiceKey, client: IpAddr) -> TemplateKey {
+pub(super) fn template_key(service: &ServiceKey, client: IpAddr) -> TemplateKey {
     let (virtual_address, virtual_port, protocol) = match *service {
         ServiceKey::Address { protocol, address } => {
             // Commands and data of FTP belong together.
@@ -296,7 +311,11 @@ fn may_open<A: Address>(snapshot: &Snapshot, flow: &Flow<A>) -> bool {
 
 /// The real server that a template leads to, if it may go on leading there (Linux `ip_vs_check_template`). One that was
 /// removed and is back counts as the same.
-fn server_of(snapshot: &Snapshot, service: &VirtualService, template: &Template) -> Option<ServerId> {
+pub(super) fn server_of(
+    snapshot: &Snapshot,
+    service: &VirtualService,
+    template: &Template,
+) -> Option<ServerId> {
     let is_the_same = |server: &RealServer| {
         let address = SocketAddr::new(server.address, server.port);
         server.present && server.service == service.id && address == template.address

@@ -116,7 +116,7 @@ impl Pipeline {
         let key = flow.key();
         let service = service_of(snapshot, &key, packet)?;
         let state = if key.protocol == UDP_PROTOCOL { State::Udp } else { State::None };
-        let choice = self.choose(snapshot, now, service, &key).ok()?;
+        let choice = self.choose(snapshot, now, service, &key, &[]).ok()?;
         let port = port_of(snapshot, snapshot.server(choice.server)?, &key);
         self.create(snapshot, now, &key, choice, port, (state, FRESH)).ok()
     }

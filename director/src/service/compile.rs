@@ -7,7 +7,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use control::model::{
-    self, Change, ForwardingMethod, Protocol, ServiceKey, Settings, Thresholds, Timeouts, Tunnel,
+    self, Change, ForwardingMethod, PersistenceEngine, Protocol, ServiceKey, Settings, Thresholds, Timeouts,
+    Tunnel,
 };
 
 use super::accounts::Accounts;
@@ -221,6 +222,7 @@ impl Compiler {
                 nat_servers(&previous.model).eq(nat_servers(service))
                     && gue_ends(&previous.model).eq(gue_ends(service))
                     && catches_ftp_data(&previous.model) == catches_ftp_data(service)
+                    && speaks_of_calls(&previous.model) == speaks_of_calls(service)
             }
             (None, Some(previous)) => {
                 let ServiceId(number) = previous.id;
@@ -509,6 +511,13 @@ fn catches_ftp_data(service: &model::Service) -> bool {
     is_ftp(service) && service.persistence.is_some()
 }
 
+/// Whether what its NAT real servers send unasked is of calls to it. What has a mark or every port could not be told
+/// which address and port to leave with (Linux `ip_vs_new_conn_out` in `ip_vs_core.c`).
+fn speaks_of_calls(service: &model::Service) -> bool {
+    let is_by_call = service.persistence.is_some_and(|p| p.engine == PersistenceEngine::Sip);
+    is_by_call && service.key.protocol() == Some(Protocol::Udp) && service.key.port() != 0
+}
+
 fn is_ftp(service: &model::Service) -> bool {
     service.key.protocol() == Some(Protocol::Tcp) && service.key.port() == FTP
 }
@@ -534,6 +543,10 @@ fn build_lookup(
         };
         let (vip, protocol) = (address.ip(), protocol_number(protocol));
         endpoints.services.push((vip, address.port(), protocol, service.id));
+        if speaks_of_calls(&service.model) {
+            let servers = nat_servers(&service.model).map(|server| (server.ip(), server.port(), service.id));
+            endpoints.sip_servers.extend(servers);
+        }
         // FTP's data come from other ports than commands.
         let any_port = is_ftp(&service.model);
         let nat_servers = nat_servers(&service.model)

@@ -32,6 +32,8 @@ pub struct ServiceLookup {
     ftp_by_nat: HashSet<IpAddr>,
     /// Where real servers take packets out of GUE.
     gue_ends: HashSet<(IpAddr, u16)>,
+    /// NAT real servers whose messages of SIP are of calls, and the services that these are to.
+    sip_servers: HashMap<(IpAddr, u16), ServiceId>,
     /// Whether any service, and any NAT real server, has every port.
     every_port: (bool, bool),
     lingering: Lingering,
@@ -57,6 +59,9 @@ pub struct Endpoints {
     pub ftp_by_nat: Vec<IpAddr>,
     /// Where real servers take packets out of GUE: address and UDP port.
     pub gue_ends: Vec<(IpAddr, u16)>,
+    /// NAT real servers by UDP of services that are persistent by SIP's Call-ID: address and port. Of one that is in
+    /// several services, the last counts.
+    pub sip_servers: Vec<(IpAddr, u16, ServiceId)>,
     /// What may still have connections.
     pub lingering: Lingering,
     /// Which packets have which mark.
@@ -100,7 +105,7 @@ impl ServiceLookup {
     /// A table of these.
     pub fn build(endpoints: Endpoints) -> ServiceLookup {
         let Endpoints { services, nat_servers, ftp, ftp_by_nat, gue_ends, lingering, .. } = endpoints;
-        let Endpoints { marks, marked, marks_by_nat, .. } = endpoints;
+        let Endpoints { marks, marked, marks_by_nat, sip_servers, .. } = endpoints;
         let services: Vec<_> = services
             .into_iter()
             .map(|(ip, port, protocol, id)| ((ip, port, protocol), Meaning::Service(id)))
@@ -115,6 +120,7 @@ impl ServiceLookup {
             ftp: ftp.into_iter().collect(),
             ftp_by_nat: ftp_by_nat.into_iter().collect(),
             gue_ends: gue_ends.into_iter().collect(),
+            sip_servers: sip_servers.into_iter().map(|(ip, port, id)| ((ip, port), id)).collect(),
             every_port: (
                 services.iter().any(|((_, port, _), _)| *port == 0),
                 servers.iter().any(|((_, port, _), _)| *port == 0),
@@ -204,6 +210,11 @@ impl ServiceLookup {
     pub fn is_nat_server(&self, ip: IpAddr, port: u16, protocol: u8) -> bool {
         self.find((ip, port, protocol)) == Some(Meaning::NatServer)
             || self.every_port.1 && self.find((ip, 0, protocol)) == Some(Meaning::NatServer)
+    }
+
+    /// The virtual service by whose Call-IDs a NAT real server's messages from this address and UDP port are told apart.
+    pub fn sip_service_of(&self, ip: IpAddr, port: u16) -> Option<ServiceId> {
+        self.sip_servers.get(&(ip, port)).copied()
     }
 
     /// Whether there was a virtual service at an address and port that may still have connections.

@@ -131,6 +131,8 @@ reasons! {
     TableFull Dropped "table_full",
     /// The table of persistence templates is full; known clients are served.
     TemplateTableFull Dropped "template_table_full",
+    /// Of no known connection, for a service that is persistent by SIP's Call-ID, and has none.
+    NoCallId Dropped "no_call_id",
     /// It would open a connection, but `drop_packet` defends against too many.
     DropPacket Dropped "drop_packet",
     /// The connection's real server was removed.

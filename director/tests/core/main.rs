@@ -20,6 +20,7 @@ mod pieces;
 mod refusal;
 mod sctp;
 mod settings;
+mod sip;
 mod snapshots;
 mod table;
 mod thresholds;

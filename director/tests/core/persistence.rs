@@ -13,7 +13,7 @@ const VIP: &str = "10.99.0.1";
 
 fn persistent(seconds: u64, granularity: u8) -> Service {
     let mut web = service(Protocol::Tcp, "10.99.0.1:80", Scheduler::Rr, ForwardingMethod::Dr, 80, &[1, 1, 1]);
-    web.persistence = Some(Persistence { timeout: Duration::from_secs(seconds), granularity });
+    web.persistence = Some(Persistence::of_clients(Duration::from_secs(seconds), granularity));
     web
 }
 
@@ -100,7 +100,7 @@ fn granularity_makes_a_network_one_client() {
 fn of_ipv6_by_prefix() {
     let mut web =
         service(Protocol::Tcp, "[2001:db8:99::1]:80", Scheduler::Rr, ForwardingMethod::Dr, 80, &[1, 1, 1]);
-    web.persistence = Some(Persistence { timeout: Duration::from_secs(300), granularity: 56 });
+    web.persistence = Some(Persistence::of_clients(Duration::from_secs(300), 56));
     let mut world = World::new(vec![web]);
     let mut from = |client: &str| {
         server_of(
@@ -130,7 +130,7 @@ fn right_across_lcores() {
 fn a_service_of_all_ports_keeps_the_port_and_the_real_server() {
     for method in [ForwardingMethod::Dr, ForwardingMethod::Nat] {
         let mut all = service(Protocol::Tcp, "10.99.0.1:0", Scheduler::Rr, method, 0, &[1, 1]);
-        all.persistence = Some(Persistence { timeout: Duration::from_secs(300), granularity: 32 });
+        all.persistence = Some(Persistence::of_clients(Duration::from_secs(300), 32));
         let web = service(Protocol::Tcp, "10.99.0.1:80", Scheduler::Rr, ForwardingMethod::Dr, 80, &[0]);
         let mut world = World::new(vec![all, web]);
         let mut servers = Vec::new();

@@ -286,7 +286,7 @@ fn errors_about_sctp_find_the_association() {
 #[test]
 fn persistence_holds_for_sctp() {
     let mut kept = service(Protocol::Sctp, "10.99.0.1:0", Scheduler::Rr, ForwardingMethod::Dr, 0, &[1, 1]);
-    kept.persistence = Some(Persistence { timeout: std::time::Duration::from_secs(60), granularity: 32 });
+    kept.persistence = Some(Persistence::of_clients(std::time::Duration::from_secs(60), 32));
     let mut world = World::new(vec![kept]);
     for port in 30_000..30_010 {
         world.send(CLIENT_SIDE, &request(port, INIT));

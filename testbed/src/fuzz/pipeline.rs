@@ -177,7 +177,7 @@ fn change(bottle: &mut Bottle, input: &mut Input<'_>) {
         0 => drop(bottle.services.remove(&key)),
         1 => {
             let timeout = Duration::from_secs(1 + u64::from(input.byte()));
-            changed.persistence = Some(Persistence { timeout, granularity: 1 + input.byte() % 32 });
+            changed.persistence = Some(Persistence::of_clients(timeout, 1 + input.byte() % 32));
         }
         2 if !changed.servers.is_empty() => drop(changed.servers.remove(at)),
         3 if !changed.servers.is_empty() => changed.servers[at].weight = Weight(input.byte().into()),

@@ -85,6 +85,7 @@ fallback = true
 hash_port = true
 persistence_timeout = 600
 persistence_granularity = 24
+persistence_engine = "sip"
 one_packet = true
   [[service.server]]
   address = "10.0.2.11:5353"

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::super::keys::KEYS;
 use super::*;
 use crate::model::{
-    ForwardingMethod, MarkRule, Persistence, Protocol, Scheduler, SchedulerFlags, Service, Thresholds, Weight,
+    ForwardingMethod, MarkRule, Persistence, PersistenceEngine, Protocol, Scheduler, SchedulerFlags, Service,
+    Thresholds, Weight,
 };
 
 #[test]
@@ -117,7 +118,10 @@ fn every_key_reaches_the_configuration() {
     assert_eq!((dns.servers[0].method, dns.servers[0].weight), (ForwardingMethod::Nat, Weight(0)));
     assert_eq!(dns.servers[0].address.to_string(), "10.0.2.11:5353");
     assert_eq!(dns.servers[0].thresholds, Thresholds { upper: 100, lower: 80 });
-    let persistence = Persistence { timeout: Duration::from_secs(600), granularity: 24 };
+    let persistence = Persistence {
+        engine: PersistenceEngine::Sip,
+        ..Persistence::of_clients(Duration::from_secs(600), 24)
+    };
     assert_eq!((dns.persistence, dns.one_packet), (Some(persistence), true));
     assert_eq!((services[0].persistence, services[0].one_packet), (None, false));
     assert_eq!(dns.servers[1].address.to_string(), "10.0.2.12:53");
@@ -152,7 +156,7 @@ port 1 0000:03:00.0, PCI device, without a mirror, mtu 1500, 1024 receive and 10
 mark 1: tcp from 192.0.2.0/24 from port 1024-65535 to 10.99.0.1 or 10.99.1.0/24 \
 to port 80 or 443 or 8000-8010 received by port 1 with DSCP 46
 service tcp 10.99.0.1:80 scheduler wlc without real servers
-service udp 10.99.0.1:53 scheduler mh fallback hash_port persistent 600 s granularity 24 one_packet
+service udp 10.99.0.1:53 scheduler mh fallback hash_port persistent 600 s granularity 24 engine sip one_packet
   10.0.2.11:5353 nat weight 0 upper_threshold 100 lower_threshold 80
   10.0.2.12:53 tunnel gue:6080:csum weight 1
 service mark 1/ipv6 scheduler wlc without real servers
