@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control::model::{
-    Family, ForwardingMethod, Mark, MarkRule, Persistence, Prefix, Protocol, RealServer, Scheduler,
-    SchedulerFlags, Service, ServiceKey, Settings, Thresholds, Tunnel, Weight,
+    Family, ForwardingMethod, Mark, MarkRule, Persistence, PersistenceEngine, Prefix, Protocol, RealServer,
+    Scheduler, SchedulerFlags, Service, ServiceKey, Settings, Thresholds, Tunnel, Weight,
 };
 use director::connection::ConnectionTable;
 use director::pipeline::{Action, Verdict};
 use director::scheduler::Load as _;
 use director::service::MarkRules;
+use director::stats::Reason;
 use director::time::Tick;
 use testbed::bottle::Bottle;
 use testbed::oracle::director::{Connection, Ends};
@@ -25,6 +26,8 @@ use testbed::oracle::{Decision, Director, network};
 const STEPS: u64 = 90_000;
 const SEEDS: [u64; 6] = [1, 2, 3, 4, 5, 6];
 
+/// Where services may be persistent by Call-ID.
+const SIP: u16 = 5060;
 const LCORES: usize = 3;
 const SCHEDULERS: [Scheduler; 10] = [
     Scheduler::Rr,
@@ -123,12 +126,19 @@ fn keys() -> Vec<ServiceKey> {
         key(Protocol::Tcp, 2, false, 80),
         key(Protocol::Tcp, 1, true, 80),
         key(Protocol::Udp, 1, true, 53),
+        key(Protocol::Udp, 2, false, SIP),
+        key(Protocol::Udp, 2, true, SIP),
         key(Protocol::Sctp, 1, false, 3868),
         key(Protocol::Sctp, 1, true, 3868),
         marked("mark 1"),
         marked("mark 1/ipv6"),
         marked("mark 2"),
     ]
+}
+
+/// Where a service by address is.
+fn key_end(key: ServiceKey) -> SocketAddr {
+    SocketAddr::new(key.ip(), key.port())
 }
 
 fn marked(text: &str) -> ServiceKey {
@@ -227,11 +237,18 @@ impl Walk {
             fallback: has_flags && self.dice.one_in(2),
             port: has_flags && self.dice.one_in(2),
         };
-        let persistent = key.port() == 0 && !key.is_mark() || self.dice.one_in(3);
+        let must_persist = key.port() == 0 && !key.is_mark();
+        let persistent = must_persist || key.port() == SIP || self.dice.one_in(3);
         let granularity = if key.ip().is_ipv4() { [24, 32] } else { [64, 128] };
         let persistence = persistent.then(|| {
             let timeout = Duration::from_secs(self.dice.pick(&[5, 60, 360]));
-            Persistence::of_clients(timeout, self.dice.pick(&granularity))
+            let persistence = Persistence::of_clients(timeout, self.dice.pick(&granularity));
+            let by_call = key.port() == SIP || key.is_mark() && self.dice.one_in(4);
+            if !by_call || self.dice.one_in(4) {
+                return persistence;
+            }
+            let granularity = self.dice.pick(&[0, persistence.granularity]);
+            Persistence { granularity, engine: PersistenceEngine::Sip, ..persistence }
         });
         let mut service = Service {
             key,
@@ -239,7 +256,7 @@ impl Walk {
             flags,
             persistence,
             one_packet: key.protocol().is_none_or(|protocol| protocol == Protocol::Udp)
-                && self.dice.one_in(4),
+                && self.dice.one_in(if key.port() == SIP { 2 } else { 4 }),
             servers: Vec::new(),
         };
         for _ in 0..self.dice.below(5) {
@@ -332,7 +349,9 @@ impl Walk {
         packet.payload.extend(destination.port().to_be_bytes());
         let room =
             if self.dice.one_in(12) { 1400 + self.dice.below(120) } else { self.dice.below(40) } as usize;
-        let room = room.min(network::MTU + 20 - packet.len() - 20);
+        let speaks =
+            protocol == UDP && ([source.port(), destination.port()].contains(&SIP) || self.dice.one_in(3));
+        let room = room.max(if speaks { 16 } else { 0 }).min(network::MTU + 20 - packet.len() - 20);
         if protocol == TCP {
             let flags = self.dice.pick(&[2, 2, 2, 16, 16, 24, 17, 4, 18, 20, 0]);
             packet.payload.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 1, 0, 0, 0, 0, 0]);
@@ -344,7 +363,12 @@ impl Walk {
             packet.payload.extend(((8 + room) as u16).to_be_bytes());
             packet.payload.extend([0, 0]);
         }
+        let begin = packet.payload.len();
         packet.payload.extend((0..room).map(|n| n as u8));
+        if speaks {
+            let text = self.message();
+            packet.payload[begin..].iter_mut().zip(text.bytes()).for_each(|(byte, text)| *byte = text);
+        }
         if protocol == SCTP && room < 100 && self.dice.one_in(8) {
             packet.payload.resize(packet.payload.len().next_multiple_of(4), 0);
             packet.payload.extend([self.dice.pick(&[6, 3, 0]), 0, 0, 4]);
@@ -355,6 +379,33 @@ impl Walk {
         }
         self.seal(&mut packet);
         packet
+    }
+
+    /// A message of SIP: of one of a few calls, short or long, right or not.
+    fn message(&mut self) -> String {
+        let before = self.dice.pick(&["", "", "", "To: b\r\n", "To: b\r\n i: 7\r\n", "\r\n", "i:\r\n"]);
+        let name = self.dice.pick(&["i:", "i:", "i:", "Call-ID: ", "call-id :\t", "I: \r\n ", "id:", ""]);
+        let call = self.dice.pick(&["1", "1", "2", "2", "3", "A@x", "a@x", "1 1"]);
+        let end = self.dice.pick(&["\r\n", "\r\n", "\r\n", "\n", "\r", "", " \r\n\r\n"]);
+        format!("A\r\n{before}{name}{call}{end}")
+    }
+
+    /// A real server calls somebody.
+    fn call(&mut self) -> Option<(u8, Packet)> {
+        let key = self.dice.pick(&[false, true].map(|v6| ServiceKey::Address {
+            protocol: Protocol::Udp,
+            address: SocketAddr::new(network::vip(2, v6), SIP),
+        }));
+        let servers = &self.subject.services.get(&key)?.servers;
+        let server = self
+            .dice
+            .pick(&servers.iter().map(|server| server.address).chain([key_end(key)]).collect::<Vec<_>>());
+        if server.is_ipv4() != key.ip().is_ipv4() {
+            return None;
+        }
+        let client = network::client(1 + self.dice.below(5) as u8, server.is_ipv6());
+        let port = self.dice.pick(&[30_001, 30_002, 30_003]);
+        Some((1, self.segment(server, SocketAddr::new(client, port), UDP)))
     }
 
     /// What a sender chooses of the IP header.
@@ -482,11 +533,15 @@ impl Walk {
         let (port, packet) = match self.dice.below(100) {
             0..3 => return self.change(),
             3..12 => return self.pass(),
-            12..32 => match self.reply() {
+            12..18 => match self.call() {
                 Some(packet) => packet,
                 None => return,
             },
-            32..40 => match self.error() {
+            18..34 => match self.reply() {
+                Some(packet) => packet,
+                None => return,
+            },
+            34..40 => match self.error() {
                 Some(packet) => packet,
                 None => return,
             },
@@ -561,6 +616,8 @@ fn walk(seed: u64, steps: u64) {
                 walk.log.drain(..3000);
             }
         }
+        let without_call = walk.subject.pipelines.iter().map(|p| p.counters().reason(Reason::NoCallId).get());
+        assert!(steps < STEPS || without_call.sum::<u64>() > 100, "hardly a walk by SIP");
         // At last everything ends, and nobody is burdened by it.
         walk.now += 1_000_000;
         let tick = walk.tick();

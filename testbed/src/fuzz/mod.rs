@@ -6,15 +6,17 @@ mod input;
 mod parse;
 mod pipeline;
 mod quoted;
+mod sip;
 
 pub use ftp::ftp;
 pub use parse::parse;
 pub use pipeline::pipeline;
 pub use quoted::quoted;
+pub use sip::sip;
 
 /// A target: what a fuzzer calls.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 4] =
-    [("ftp", ftp), ("parse", parse), ("pipeline", pipeline), ("quoted", quoted)];
+pub const TARGETS: [(&str, Target); 5] =
+    [("ftp", ftp), ("parse", parse), ("pipeline", pipeline), ("quoted", quoted), ("sip", sip)];

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control::model::{
-    ForwardingMethod, GueChecksum, Persistence, Protocol, RealServer, Scheduler, SchedulerFlags, Service,
-    ServiceKey, Settings, Thresholds, Tunnel, Weight,
+    ForwardingMethod, GueChecksum, Persistence, PersistenceEngine, Protocol, RealServer, Scheduler,
+    SchedulerFlags, Service, ServiceKey, Settings, Thresholds, Tunnel, Weight,
 };
 use director::pipeline::{Action, Verdict};
 use director::stats::{Class, Reason};
@@ -177,7 +177,12 @@ fn change(bottle: &mut Bottle, input: &mut Input<'_>) {
         0 => drop(bottle.services.remove(&key)),
         1 => {
             let timeout = Duration::from_secs(1 + u64::from(input.byte()));
-            changed.persistence = Some(Persistence::of_clients(timeout, 1 + input.byte() % 32));
+            let how = input.byte();
+            let mut persistence = Persistence::of_clients(timeout, 1 + how % 32);
+            if how & 128 != 0 && key.protocol() == Some(Protocol::Udp) {
+                persistence.engine = PersistenceEngine::Sip;
+            }
+            changed.persistence = Some(persistence);
         }
         2 if !changed.servers.is_empty() => drop(changed.servers.remove(at)),
         3 if !changed.servers.is_empty() => changed.servers[at].weight = Weight(input.byte().into()),

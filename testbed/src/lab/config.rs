@@ -38,6 +38,8 @@ pub struct Service {
     pub persistence_timeout: Option<u32>,
     /// How many bits of a client's address count for that; `None` for all of them.
     pub persistence_granularity: Option<u8>,
+    /// Whether it is persistent by SIP's Call-ID.
+    pub by_call: bool,
     /// Whether each datagram is scheduled by itself.
     pub one_packet: bool,
     /// Its real servers.
@@ -131,6 +133,9 @@ impl Config {
             if let Some(bits) = service.persistence_granularity {
                 line(format_args!("persistence_granularity = {bits}"));
             }
+            if service.by_call {
+                line(format_args!("persistence_engine = \"sip\""));
+            }
             if service.one_packet {
                 line(format_args!("one_packet = true"));
             }
@@ -158,6 +163,7 @@ impl Service {
             fallback: false,
             persistence_timeout: None,
             persistence_granularity: None,
+            by_call: false,
             one_packet: false,
             servers: Vec::new(),
         }
@@ -193,6 +199,13 @@ impl Service {
     #[must_use]
     pub fn granularity(mut self, bits: u8) -> Self {
         self.persistence_granularity = Some(bits);
+        self
+    }
+
+    /// The same with persistence by SIP's Call-ID.
+    #[must_use]
+    pub fn by_call(mut self) -> Self {
+        self.by_call = true;
         self
     }
 

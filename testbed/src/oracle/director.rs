@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use control::model::{
-    Family, ForwardingMethod, Mark, MarkRule, PortRange, Prefix, Protocol, Scheduler, Service, ServiceKey,
-    Settings, Timeouts,
+    Family, ForwardingMethod, Mark, MarkRule, PersistenceEngine, PortRange, Prefix, Protocol, Scheduler,
+    Service, ServiceKey, Settings, Timeouts,
 };
 
 use super::fragments::{self, Fate, Fragments};
@@ -50,6 +50,8 @@ pub struct Connection {
     output: bool,
     /// Replies find it.
     replied: bool,
+    /// It is for fragments: messages of SIP that are whole, or begin, go by themselves.
+    for_pieces: bool,
     template: Option<usize>,
 }
 
@@ -306,6 +308,12 @@ impl Director {
         };
         if let Some(at) = self.find(packet.protocol, source, destination, now) {
             let is_reply = self.connections[at].vip != destination;
+            if self.connections[at].for_pieces
+                && !is_later(&packet)
+                && let Some(decision) = self.go_alone(&mut packet, at, (source, destination), now)
+            {
+                return decision;
+            }
             let goes_on = is_reply || self.goes_on(at, flags, now)?;
             // Nobody has the whole of it for its checksum.
             let method = self.connections[at].method;
@@ -415,21 +423,103 @@ impl Director {
         to_server(packet, method, server, of.1, self.settings.pmtu_disc)
     }
 
-    fn reply(&mut self, mut packet: Packet, at: usize, flags: u8, now: u64) -> Result {
+    fn reply(&mut self, packet: Packet, at: usize, flags: u8, now: u64) -> Result {
         self.connections[at].output = true;
         self.touch(at, Half::Output, flags, now);
         let c = &self.connections[at];
-        let Some((port, stations)) = network::way(c.client.ip()) else { return Ok(Decision::Drop) };
-        if packet.ttl <= 1 {
-            return Ok(error(&packet, Trouble::Expired, None));
+        to_client(packet, c.client, c.vip)
+    }
+
+    /// A message of SIP that is whole, or begins, where there is a connection for fragments.
+    fn go_alone(
+        &mut self,
+        packet: &mut Packet,
+        at: usize,
+        (source, destination): (SocketAddr, SocketAddr),
+        now: u64,
+    ) -> Option<Result> {
+        if self.connections[at].vip != destination {
+            return self.message_of_server(packet, source, destination, now);
         }
-        if packet.len() > MTU && packet.df {
-            return Ok(error(&packet, Trouble::TooBig(MTU), None));
+        let service = &self.services[&self.service_of(packet, source, destination)?].0;
+        if !service.one_packet || !is_by_call(service) {
+            return None;
         }
-        packet.ttl -= 1;
-        packet.readdress(true, c.vip);
-        packet.stations = stations;
-        Ok(Decision::Send { port, frame: packet.frame(), own: false })
+        if packet.piece.is_some() {
+            self.remove(at, now);
+        }
+        Some(self.open(packet, source, destination, 0, now))
+    }
+
+    /// What a NAT real server says unasked, which is of a call.
+    fn message_of_server(
+        &mut self,
+        packet: &mut Packet,
+        server: SocketAddr,
+        client: SocketAddr,
+        now: u64,
+    ) -> Option<Result> {
+        let is_its = |(key, (service, list, _)): &(&ServiceKey, &(Service, Vec<Server>, Memory))| {
+            number_of(key) == Some(UDP)
+                && key.port() != 0
+                && is_by_call(service)
+                && list.iter().any(|s| s.address == server && s.method == ForwardingMethod::Nat)
+        };
+        let (key, (service, ..)) = self.services.iter().find(is_its)?;
+        let (key, one_packet, persistence) = (*key, service.one_packet, service.persistence?);
+        let call = super::sip::call_id(packet)?;
+        let ServiceKey::Address { address: vip, .. } = key else { return None };
+        let name = name_of(key, vip, network_of(client.ip(), persistence.granularity), Some(call));
+        let at = match self.tied(key, &name, now) {
+            Some((tied, at)) if tied.address == server => at,
+            _ => self.tie(name, server, persistence.timeout.as_secs() * 1000, now),
+        };
+        self.created += 1;
+        self.templates[at].join(self.created, now);
+        if one_packet && packet.piece.is_none() {
+            self.templates[at].leave(self.created, now);
+            return Some(to_client(packet.clone(), client, vip));
+        }
+        let number = self.created;
+        while let Some(at) =
+            self.connections.iter().position(|c| c.protocol == UDP && (c.client, c.vip) == (client, vip))
+        {
+            self.remove(at, now);
+        }
+        let of = (key, server);
+        self.connect(Connection {
+            number,
+            protocol: UDP,
+            client,
+            vip,
+            server,
+            of,
+            method: ForwardingMethod::Nat,
+            state: "UD",
+            last: now,
+            timeout: life::timeout("UD", &self.timeouts),
+            output: false,
+            replied: true,
+            for_pieces: one_packet,
+            template: Some(at),
+        });
+        let at = self.connections.len() - 1;
+        Some(self.reply(packet.clone(), at, 0, now))
+    }
+
+    /// Adds a connection.
+    fn connect(&mut self, new: Connection) {
+        if new.replied {
+            // Replies of two connections that look alike to the real server go to the newer one.
+            let alike = |c: &&mut Connection| {
+                c.protocol == new.protocol && c.server == new.server && c.client == new.client
+            };
+            self.connections.iter_mut().filter(alike).for_each(|c| c.replied = false);
+        }
+        let (of, state) = (new.of, new.state);
+        self.connections.push(new);
+        self.count(of, state, 1);
+        self.judge(of);
     }
 
     /// A packet of no connection.
@@ -443,10 +533,17 @@ impl Director {
     ) -> Result {
         // One whose time is over makes room.
         let (protocol, same) = (packet.protocol, |c: &Connection| c.client == client && c.vip == vip);
-        while let Some(at) = self.connections.iter().position(|c| c.protocol == protocol && same(c)) {
+        let over = |c: &Connection| c.protocol == protocol && same(c) && now >= c.end();
+        while let Some(at) = self.connections.iter().position(over) {
             self.remove(at, now);
         }
         let Some(key) = self.service_of(packet, client, vip) else {
+            if packet.protocol == UDP
+                && !is_later(packet)
+                && let Some(decision) = self.message_of_server(packet, client, vip, now)
+            {
+                return decision;
+            }
             let known = self.services.iter().any(|(key, (_, list, _))| {
                 let nat = |s: &&Server| s.method == ForwardingMethod::Nat && s.address.ip() == client.ip();
                 number_of(key).is_none_or(|protocol| protocol == packet.protocol)
@@ -473,10 +570,15 @@ impl Director {
         if !by_flags || client.port() == 20 {
             return Ok(Decision::Punt);
         }
-        let Some((server, template)) = self.choose(key, client, vip, now) else {
+        let by_call = is_by_call(&self.services[&key].0);
+        let call = if by_call { super::sip::call_id(packet) } else { None };
+        if by_call && call.is_none() {
+            return Ok(Decision::Drop);
+        }
+        let Some((server, template)) = self.choose(key, client, vip, call, now) else {
             return Ok(error(packet, Trouble::NoPort, Some(vip.ip())));
         };
-        let service = &self.services[&key].0;
+        let one_packet = self.services[&key].0.one_packet && packet.protocol == UDP;
         let of = (key, server.address);
         let keeps_port = server.address.port() == 0 || !key.is_mark() && key.port() != vip.port();
         let port = if keeps_port { vip.port() } else { server.address.port() };
@@ -487,7 +589,7 @@ impl Director {
         }
         let is_part = packet.piece.is_some();
         let is_lost = packet.protocol == SCTP && is_part && server.method == ForwardingMethod::Nat;
-        if is_lost || service.one_packet && packet.protocol == UDP && !is_part {
+        if is_lost || one_packet && !is_part {
             if let Some(template) = template {
                 self.templates[template].leave(self.created, now);
             }
@@ -501,15 +603,7 @@ impl Director {
                 SCTP => life::next_association("sNO", half, flags),
                 _ => life::next("NO", half, flags),
             };
-            let replied = server.method == ForwardingMethod::Nat;
-            if replied {
-                // Replies of two connections that look alike to the real server go to the newer one.
-                let alike = |c: &&mut Connection| {
-                    c.protocol == packet.protocol && c.server == target && c.client == client
-                };
-                self.connections.iter_mut().filter(alike).for_each(|c| c.replied = false);
-            }
-            self.connections.push(Connection {
+            self.connect(Connection {
                 number: self.created,
                 protocol: packet.protocol,
                 client,
@@ -521,11 +615,10 @@ impl Director {
                 last: now,
                 timeout: life::timeout(state, &self.timeouts),
                 output: false,
-                replied,
+                replied: server.method == ForwardingMethod::Nat,
+                for_pieces: by_call && one_packet,
                 template,
             });
-            self.count(of, state, 1);
-            self.judge(of);
         }
         to_server(packet.clone(), server.method, target, server.address, self.settings.pmtu_disc)
     }
@@ -571,45 +664,48 @@ impl Director {
         key: ServiceKey,
         client: SocketAddr,
         vip: SocketAddr,
+        call: Option<String>,
         now: u64,
     ) -> Option<(Server, Option<usize>)> {
+        let persistence = self.services.get(&key)?.0.persistence;
+        let name = persistence.map(|p| name_of(key, vip, network_of(client.ip(), p.granularity), call));
+        if let Some(name) = &name
+            && let Some((server, at)) = self.tied(key, name, now)
+        {
+            return Some((server, Some(at)));
+        }
         let (service, list, memory) = self.services.get_mut(&key)?;
-        let mut fresh = || {
-            schedule::choose(service.scheduler, service.flags, list, memory, client, vip.ip())
-                .map(|at| list[at].clone())
-        };
-        let Some(persistence) = service.persistence else { return Some((fresh()?, None)) };
-        let name = (
-            network_of(client.ip(), persistence.granularity),
-            match key {
-                ServiceKey::Address { .. } => SocketAddr::new(vip.ip(), key.port()),
-                // Whatever it was that had the mark.
-                ServiceKey::Mark { mark, family } => {
-                    let v4 = Ipv4Addr::from(mark.0.get());
-                    let ip = if family == Family::Ipv4 { v4.into() } else { v4.to_ipv6_mapped().into() };
-                    SocketAddr::new(ip, 0)
-                }
-            },
-            number_of(&key).unwrap_or_default(),
-        );
-        let known = self.listed.get(&name).copied().filter(|&at| {
+        let server = schedule::choose(service.scheduler, service.flags, list, memory, client, vip.ip())
+            .map(|at| list[at].clone())?;
+        let template = name.zip(persistence).map(|(name, persistence)| {
+            self.tie(name, server.address, persistence.timeout.as_secs() * 1000, now)
+        });
+        Some((server, template))
+    }
+
+    /// The real server that a template of this name leads to, if it is there and may. Else it is forgotten.
+    fn tied(&mut self, key: ServiceKey, name: &Name, now: u64) -> Option<(Server, usize)> {
+        let known = self.listed.get(name).copied().filter(|&at| {
             let connections = &self.connections;
             self.templates[at].run(now, |number| connections.iter().any(|c| c.number == number))
         });
         let tied = known.and_then(|at| {
+            let list = &self.services.get(&key)?.1;
             let server = list.iter().find(|s| s.address == self.templates[at].server)?;
             let quiescent = self.settings.expire_quiescent_template && server.weight == 0;
             (!quiescent).then(|| (server.clone(), at))
         });
-        if let Some((server, at)) = tied {
-            return Some((server, Some(at)));
+        if tied.is_none() {
+            self.listed.remove(name);
         }
-        self.listed.remove(&name);
-        let server = fresh()?;
-        let timeout = persistence.timeout.as_secs() * 1000;
-        self.templates.push(Template::new(name, server.address, timeout, now));
+        tied
+    }
+
+    /// A new template of a name, which stands for the one that had it.
+    fn tie(&mut self, name: Name, server: SocketAddr, timeout: u64, now: u64) -> usize {
+        self.templates.push(Template::new(name.clone(), server, timeout, now));
         self.listed.insert(name, self.templates.len() - 1);
-        Some((server, Some(self.templates.len() - 1)))
+        self.templates.len() - 1
     }
 
     /// An ICMP message: errors about packets of connections go on, the rest is the kernel's.
@@ -685,6 +781,24 @@ fn counting_chunk(packet: &Packet) -> u8 {
     }
 }
 
+fn is_by_call(service: &Service) -> bool {
+    service.persistence.is_some_and(|persistence| persistence.engine == PersistenceEngine::Sip)
+}
+
+/// What a template of a service's clients goes by.
+fn name_of(key: ServiceKey, vip: SocketAddr, network: IpAddr, call: Option<String>) -> Name {
+    let virtual_end = match key {
+        ServiceKey::Address { .. } => SocketAddr::new(vip.ip(), key.port()),
+        // Whatever it was that had the mark.
+        ServiceKey::Mark { mark, family } => {
+            let v4 = Ipv4Addr::from(mark.0.get());
+            let ip = if family == Family::Ipv4 { v4.into() } else { v4.to_ipv6_mapped().into() };
+            SocketAddr::new(ip, 0)
+        }
+    };
+    (network, virtual_end, number_of(&key).unwrap_or_default(), call)
+}
+
 /// Another fragment than the first.
 fn is_later(packet: &Packet) -> bool {
     packet.piece.is_some_and(|piece| piece.offset > 0)
@@ -752,6 +866,21 @@ fn rewrite_quote(packet: &mut Packet, source: bool, end: SocketAddr) {
     }
     packet.payload.extend(quote);
     packet.sum_up();
+}
+
+/// Sends a NAT real server's packet to its client.
+fn to_client(mut packet: Packet, client: SocketAddr, vip: SocketAddr) -> Result {
+    let Some((port, stations)) = network::way(client.ip()) else { return Ok(Decision::Drop) };
+    if packet.ttl <= 1 {
+        return Ok(error(&packet, Trouble::Expired, None));
+    }
+    if packet.len() > MTU && packet.df {
+        return Ok(error(&packet, Trouble::TooBig(MTU), None));
+    }
+    packet.ttl -= 1;
+    packet.readdress(true, vip);
+    packet.stations = stations;
+    Ok(Decision::Send { port, frame: packet.frame(), own: false })
 }
 
 /// Sends a client's packet to its real server.

@@ -9,5 +9,6 @@ pub mod network;
 pub mod packet;
 pub mod persistence;
 pub mod schedule;
+pub mod sip;
 
 pub use director::{Decision, Director};

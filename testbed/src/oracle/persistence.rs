@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 /// A minute, in milliseconds: what a template goes on by while it has connections.
 const MINUTE: u64 = 60_000;
 
-/// What names a template: client's network, virtual address and port, protocol.
-pub type Name = (IpAddr, SocketAddr, u8);
+/// What names a template: client's network, virtual address and port, protocol, Call-ID.
+pub type Name = (IpAddr, SocketAddr, u8, Option<String>);
 
 /// A client's tie to a real server.
 #[derive(Clone, Debug)]
