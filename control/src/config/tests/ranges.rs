@@ -161,3 +161,38 @@ fn a_service_by_mark_has_neither_address_nor_protocol() {
     let plan = good(&format!("{LEAST}[[mark]]\nmark = 1\ndscp = 1\n[[service]]\nmark = 1\n")).plan();
     assert!(!plan.contains("no packet gets there"), "{plan}");
 }
+
+#[test]
+fn a_persistence_engine_is_for_datagrams_and_makes_persistent() {
+    let with = |service: &str| format!("[[service]]\n{service}\n");
+    for protocol in ["tcp", "sctp"] {
+        let text = format!("protocol='{protocol}'\naddress='10.99.0.1:5060'\npersistence_engine='sip'");
+        let (error, remedy) = wrong_after_least(&with(&text));
+        assert_eq!(
+            error,
+            format!(
+                "6:20 service[0].persistence_engine: virtual service {protocol} 10.99.0.1:5060 cannot have the \
+                 persistence engine sip, which is for udp"
+            )
+        );
+        assert_eq!(remedy, "remove it, or change protocol to \"udp\"");
+    }
+    let udp = |more: &str| with(&format!("protocol='udp'\naddress='10.99.0.1:5060'\n{more}"));
+    let (error, remedy) = wrong_after_least(&udp("persistence_engine='spi'"));
+    assert!(error.starts_with("6:20 service[0].persistence_engine: "), "{error}");
+    assert!(remedy.contains("sip"), "{remedy}");
+    let (error, _) = wrong_after_least(&udp("persistence_granularity=0"));
+    assert!(
+        error.ends_with("cannot have a persistence granularity of 0 bits: it is from 1 to 32"),
+        "{error}"
+    );
+    for more in ["persistence_engine='sip'", "persistence_engine='sip'\npersistence_granularity=0"] {
+        let config = good(&format!("{LEAST}{}", udp(more)));
+        let service = config.model.services().values().next().expect("a service");
+        let persistence = service.persistence.expect("persistent");
+        assert_eq!((persistence.timeout.as_secs(), persistence.engine.word()), (360, "sip"));
+    }
+    let config = good(&format!("{LEAST}{}", udp("persistence_engine='none'")));
+    assert!(config.model.services().values().all(|service| service.persistence.is_none()));
+    good(&format!("{LEAST}{}", with("mark=1\npersistence_engine='sip'")));
+}
