@@ -2,9 +2,10 @@
 //!
 //! What is found is what Linux finds (`ip_vs_pe_sip.c`, `ct_sip_get_header` in `nf_conntrack_sip.c`): the first Call-ID
 //! that is not empty, by its long name or as `i`, in any case; its value in exactly the case that it has. Lines end
-//! with CR LF, or with one of both as RFC 2543 let them. Two things differ. Linux takes the characters of RFC 3261's
+//! with CR LF, or with one of both as RFC 2543 let them. Some things differ. Linux takes the characters of RFC 3261's
 //! `word` alone, here it is whatever is neither blank nor control, since senders are not that strict; and blanks may
-//! follow. And Linux looks on in the message's body, where a Call-ID is no longer this message's.
+//! follow. Linux also looks for the colon in the line that follows, which RFC 3261 does not allow, and for a Call-ID in
+//! the message's body, where it is no longer this message's.
 
 /// The longest Call-ID that there is a template for, in bytes (`IP_VS_PEDATA_MAXLEN` in Linux `ip_vs.h`).
 pub const MAX_CALL_ID: usize = 255;

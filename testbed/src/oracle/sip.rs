@@ -29,8 +29,7 @@ pub fn in_message(message: &[u8]) -> Option<String> {
         match headers.last_mut() {
             // Of a Call-ID that stands in its first line, only that line counts.
             Some(last) if line.starts_with([' ', '\t']) => {
-                let (name, value) = last.split_once(':').unwrap_or((last, ""));
-                if is_name(name) && is_blank(value) {
+                if last.split_once(':').is_some_and(|(name, value)| is_name(name) && is_blank(value)) {
                     last.push_str(line);
                 }
             }
