@@ -1,6 +1,7 @@
 //! What fuzzers call, each with the bytes that it has thought of. Stable Rust, so that the corpus can be replayed by an
 //! ordinary test (`tests/fuzz_corpus.rs`); `testbed/fuzz` makes fuzzers of them.
 
+mod fragments;
 mod ftp;
 mod input;
 mod parse;
@@ -8,6 +9,7 @@ mod pipeline;
 mod quoted;
 mod sip;
 
+pub use fragments::fragments;
 pub use ftp::ftp;
 pub use parse::parse;
 pub use pipeline::pipeline;
@@ -18,5 +20,11 @@ pub use sip::sip;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 5] =
-    [("ftp", ftp), ("parse", parse), ("pipeline", pipeline), ("quoted", quoted), ("sip", sip)];
+pub const TARGETS: [(&str, Target); 6] = [
+    ("fragments", fragments),
+    ("ftp", ftp),
+    ("parse", parse),
+    ("pipeline", pipeline),
+    ("quoted", quoted),
+    ("sip", sip),
+];

@@ -1,15 +1,16 @@
 //! Any frames, changes and time into the pipeline, with whatever connections came of those before.
 
-use std::net::SocketAddr;
-use std::num::NonZeroU16;
+use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use std::time::Duration;
 
 use control::model::{
-    ForwardingMethod, GueChecksum, Persistence, PersistenceEngine, Protocol, RealServer, Scheduler,
-    SchedulerFlags, Service, ServiceKey, Settings, Thresholds, Tunnel, Weight,
+    Family, ForwardingMethod, GueChecksum, Mark, MarkRule, Persistence, PersistenceEngine, Prefix, Protocol,
+    RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Settings, Thresholds, Tunnel, Weight,
 };
 use director::pipeline::{Action, Verdict};
+use director::service::MarkRules;
 use director::stats::{Class, Reason};
 use director::time::Tick;
 
@@ -23,9 +24,37 @@ const METHODS: [ForwardingMethod; 3] =
     [ForwardingMethod::Nat, ForwardingMethod::Dr, ForwardingMethod::Tunnel];
 
 /// How many services the bottle has.
-const SERVICES: u8 = 6;
+const SERVICES: u8 = 8;
+/// Those from here on are by mark.
+const MARKED: u8 = 6;
 
-/// A service of the bottle: one of each protocol and family, methods by the number of the real server.
+/// What has the mark of the last two services: all ports of the second virtual address but one, and what is urgent.
+fn rules() -> MarkRules {
+    let rule = |destinations: &[IpAddr], dscp| MarkRule {
+        mark: Mark(NonZeroU32::MIN),
+        protocol: None,
+        sources: Vec::new(),
+        destinations: destinations
+            .iter()
+            .filter_map(|ip| Prefix::of(*ip, if ip.is_ipv4() { 32 } else { 128 }))
+            .collect(),
+        source_ports: Vec::new(),
+        destination_ports: Vec::new(),
+        ingress: None,
+        dscp,
+    };
+    let seconds = [false, true].map(|v6| network::vip(2, v6));
+    let spared = MarkRule {
+        mark: Mark(NonZeroU32::MAX),
+        destination_ports: "79".parse().into_iter().collect(),
+        ingress: Some(0),
+        ..rule(&seconds, None)
+    };
+    MarkRules::new(vec![spared, rule(&seconds, None), rule(&[], Some(46))])
+}
+
+/// A service of the bottle: one of each protocol and family, and one for a mark of each family; methods by the number
+/// of the real server.
 fn service(n: u8) -> Service {
     let v6 = n & 1 != 0;
     let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp][usize::from(n / 2 % 3)];
@@ -36,15 +65,18 @@ fn service(n: u8) -> Service {
         // Every other tunnel leads to the other family.
         let v6 = v6 != (n == 5);
         RealServer {
-            address: SocketAddr::new(network::server(n, v6), 80),
+            // Of a mark's, some leave packets their port.
+            address: SocketAddr::new(network::server(n, v6), if of >= MARKED && n > 3 { 0 } else { 80 }),
             method,
             weight: Weight(1),
             tunnel: tunnel(n, of),
             thresholds: Thresholds::default(),
         }
     };
+    let family = if v6 { Family::Ipv6 } else { Family::Ipv4 };
+    let mark = ServiceKey::Mark { mark: Mark(NonZeroU32::MIN), family };
     Service {
-        key: ServiceKey::Address { protocol, address },
+        key: if n < MARKED { ServiceKey::Address { protocol, address } } else { mark },
         scheduler: Scheduler::Rr,
         flags: SchedulerFlags::default(),
         persistence: None,
@@ -67,7 +99,7 @@ fn tunnel(server: u8, service: u8) -> Tunnel {
 
 /// The bottle that fuzzers begin with.
 pub(super) fn bottle(now: Tick) -> Bottle {
-    let mut bottle = Bottle::new(LCORES, 32, now);
+    let mut bottle = Bottle::new(LCORES, 32, now).marking(rules());
     bottle.services = (0..SERVICES).map(service).map(|service| (service.key, Arc::new(service))).collect();
     bottle.publish();
     bottle
@@ -98,6 +130,11 @@ pub fn pipeline(data: &[u8]) {
             }
         }
     }
+    ends_well(&bottle, sent);
+}
+
+/// Every packet that was sent has ended in one reason.
+pub(super) fn ends_well(bottle: &Bottle, sent: u64) {
     let counted: u64 =
         bottle.pipelines.iter().flat_map(|p| Reason::ALL.iter().map(|r| p.counters().reason(*r).get())).sum();
     let again = [Reason::OtherLcore, Reason::FragmentElsewhere, Reason::FragmentWaits];
@@ -186,7 +223,9 @@ fn change(bottle: &mut Bottle, input: &mut Input<'_>) {
         }
         2 if !changed.servers.is_empty() => drop(changed.servers.remove(at)),
         3 if !changed.servers.is_empty() => changed.servers[at].weight = Weight(input.byte().into()),
-        4 => changed.one_packet = key.protocol() == Some(Protocol::Udp) && !changed.one_packet,
+        4 => {
+            changed.one_packet = key.protocol().is_none_or(|p| p == Protocol::Udp) && !changed.one_packet;
+        }
         5 => {
             let bits = input.byte();
             bottle.settings = Settings {
