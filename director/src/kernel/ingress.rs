@@ -75,7 +75,9 @@ impl IngressGuard {
                     wanted.servers.extend(nat.map(|server| (protocol, server)));
                 }
                 ServiceKey::Mark { mark, family } => {
-                    let (any_port, one_port): (Vec<_>, Vec<_>) = nat.partition(|server| server.port() == 0);
+                    let keeps_port = service.persistence.is_some();
+                    let (any_port, one_port): (Vec<_>, Vec<_>) =
+                        nat.partition(|server| keeps_port || server.port() == 0);
                     let any_port = any_port.into_iter().map(|server| server.ip()).collect();
                     wanted.marked.insert((mark, family), any_port);
                     let ends = one_port.into_iter().flat_map(|s| Protocol::ALL.iter().map(move |p| (*p, s)));

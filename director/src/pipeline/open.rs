@@ -90,8 +90,7 @@ impl Pipeline {
             Err(NoChoice::WithoutCallId) => return Verdict::drop(Reason::NoCallId),
             Err(NoChoice::NoRoomForTemplate) => return Verdict::drop(Reason::TemplateTableFull),
             Err(NoChoice::NoServer) => {
-                let from = Some(key.destination.into());
-                return self.send_error(snapshot, now, flow, packet, IcmpError::PortUnreachable, from);
+                return self.nobody_serves(snapshot, now, flow, packet, service);
             }
         };
         let server_id = choice.server;
@@ -189,11 +188,30 @@ impl Pipeline {
         }
         if snapshot.settings.nat_icmp_send
             && !flow.frame.is_reset()
-            && snapshot.lookup.is_nat_server(key.source.into(), key.source_port, key.protocol)
+            && snapshot.lookup.is_nat_server_at(key.source.into(), key.source_port, key.protocol)
         {
             return self.send_error(snapshot, now, flow, packet, IcmpError::PortUnreachable, None);
         }
         Verdict::punt(Reason::NoService)
+    }
+
+    /// For a virtual service without an available real server (Linux `ip_vs_leave`).
+    #[cold]
+    fn nobody_serves<A: Address, P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        flow: &Flow<A>,
+        packet: &mut P,
+        service: &VirtualService,
+    ) -> Verdict {
+        let to = flow.frame.destination_port();
+        if service.model.key.port() == FTP && to != FTP {
+            // It has come to FTP's service for want of another one, and need not be FTP's data.
+            return Verdict::punt(Reason::NoService);
+        }
+        let from = Some(flow.frame.destination.into());
+        self.send_error(snapshot, now, flow, packet, IcmpError::PortUnreachable, from)
     }
 
     /// The real server of a new connection: the template's, if the service is persistent and the client known to it,
@@ -287,11 +305,12 @@ pub(super) fn template_key(service: &ServiceKey, client: IpAddr) -> TemplateKey 
 }
 
 /// The real server's port of a new connection: what the client asked for, unless that is the service's very port, or
-/// the service one by mark, and the real server has another one.
+/// the service one by mark, and the real server has another one. A service by mark that is persistent has no port of
+/// its own to compare with, and leaves packets theirs (Linux `ip_vs_schedule`, `ip_vs_sched_persist`).
 pub(super) fn port_of<A: Address>(snapshot: &Snapshot, server: &RealServer, key: &FlowKey<A>) -> u16 {
     let is_asked_for = snapshot.service(server.service).is_some_and(|service| match service.model.key {
         ServiceKey::Address { address, .. } => address.port() == key.destination_port,
-        ServiceKey::Mark { .. } => true,
+        ServiceKey::Mark { .. } => service.model.persistence.is_none(),
     });
     if server.port != 0 && is_asked_for { server.port } else { key.destination_port }
 }

@@ -80,6 +80,7 @@ pub fn owner_of<A: Address>(key: &FlowKey<A>, lookup: &ServiceLookup, lcores: u8
     if lookup.service(destination, to, key.protocol).is_some()
         || lookup.was_service(destination, to, key.protocol)
         || lookup.may_be_ftp_data(destination, to, key.protocol)
+        || lookup.marks().may_mark_by_destination((source, from), (destination, to), key.protocol)
     {
         Some(owner(source, key.source_port, lcores))
     } else if lookup.is_nat_server(source, from, key.protocol)
@@ -89,7 +90,7 @@ pub fn owner_of<A: Address>(key: &FlowKey<A>, lookup: &ServiceLookup, lcores: u8
     } else if lookup.marks().may_mark((source, from), (destination, to), key.protocol)
         || lookup.may_be_marked_ftp_data(to, key.protocol)
     {
-        // After replies: many a rule would mark these too.
+        // After replies: a rule that does not name where packets go would mark these too.
         Some(owner(source, key.source_port, lcores))
     } else {
         None

@@ -550,7 +550,7 @@ fn build_lookup(
         // FTP's data come from other ports than commands.
         let any_port = is_ftp(&service.model);
         let nat_servers = nat_servers(&service.model)
-            .map(|server| (server.ip(), if any_port { 0 } else { server.port() }, protocol));
+            .flat_map(|server| ports(server, any_port).map(move |port| (server.ip(), port, protocol)));
         let before = endpoints.nat_servers.len();
         endpoints.nat_servers.extend(nat_servers);
         if any_port && endpoints.nat_servers.len() > before {
@@ -563,11 +563,16 @@ fn build_lookup(
     ServiceLookup::build(endpoints)
 }
 
-/// Where a real server of a service by mark answers from. It may have connections of any protocol; and of FTP, whose
-/// data have other ports.
+/// Where a real server of a service by mark answers from. It may have connections of any protocol; and of any port,
+/// since the service has one to compare packets' with only as long as it is not persistent.
 fn marked_ends(server: SocketAddr) -> impl Iterator<Item = (IpAddr, u16, u8)> {
-    let port = if server.port() == FTP { 0 } else { server.port() };
-    Protocol::ALL.iter().map(move |protocol| (server.ip(), port, protocol_number(*protocol)))
+    ports(server, true)
+        .flat_map(move |port| Protocol::ALL.iter().map(move |p| (server.ip(), port, protocol_number(*p))))
+}
+
+/// The ports that a real server answers from: its own, and all, for which 0 stands, if it may be any.
+fn ports(server: SocketAddr, any: bool) -> impl Iterator<Item = u16> {
+    [server.port()].into_iter().chain((any && server.port() != 0).then_some(0))
 }
 
 /// What packets of connections to these real servers may come from and go to.

@@ -217,6 +217,11 @@ impl ServiceLookup {
         self.sip_servers.get(&(ip, port)).copied()
     }
 
+    /// As [`ServiceLookup::is_nat_server`], of one at this very port.
+    pub fn is_nat_server_at(&self, ip: IpAddr, port: u16, protocol: u8) -> bool {
+        self.find((ip, port, protocol)) == Some(Meaning::NatServer)
+    }
+
     /// Whether there was a virtual service at an address and port that may still have connections.
     #[inline]
     pub fn was_service(&self, ip: IpAddr, port: u16, protocol: u8) -> bool {

@@ -56,6 +56,17 @@ impl MarkRules {
         self.rules.iter().any(|rule| fits_ends(rule, source, destination, protocol))
     }
 
+    /// Whether it may by a rule that names where it goes.
+    pub fn may_mark_by_destination(
+        &self,
+        source: (IpAddr, u16),
+        destination: (IpAddr, u16),
+        protocol: u8,
+    ) -> bool {
+        let mut named = self.rules.iter().filter(|rule| !rule.destinations.is_empty());
+        named.any(|rule| fits_ends(rule, source, destination, protocol))
+    }
+
     /// Whether a packet between these addresses may have a mark.
     pub fn may_concern(&self, source: IpAddr, destination: IpAddr) -> bool {
         self.rules.iter().any(|rule| is_of(source, &rule.sources) && is_of(destination, &rule.destinations))
@@ -175,6 +186,8 @@ mod tests {
         }]);
         let client = SUBJECT.source.0;
         let at = |port| (SUBJECT.destination.0, port);
+        assert!(rules.may_mark_by_destination(SUBJECT.source, at(80), 17));
+        assert!(!MarkRules::new(vec![any(1)]).may_mark_by_destination(SUBJECT.source, at(80), 17));
         assert!(rules.may_mark(SUBJECT.source, at(80), 17) && !rules.may_mark(SUBJECT.source, at(81), 17));
         assert!(rules.may_concern(client, SUBJECT.destination.0));
         assert!(!rules.may_concern(SUBJECT.destination.0, client));

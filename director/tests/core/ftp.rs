@@ -46,7 +46,7 @@ fn pseudo(source: IpAddr, destination: IpAddr, len: usize) -> Vec<u8> {
 }
 
 /// The text of a segment that left, and its ends; its checksum must be right.
-fn read(outcome: &Outcome) -> (String, (IpAddr, u16), (IpAddr, u16)) {
+pub(crate) fn read(outcome: &Outcome) -> (String, (IpAddr, u16), (IpAddr, u16)) {
     assert!(matches!(outcome.verdict.action, Action::Forward(_)), "{:?}", outcome.verdict);
     let ip = &outcome.frame[14..];
     let (source, destination, tcp): (IpAddr, IpAddr, &[u8]) = if ip[0] >> 4 == 4 {
@@ -66,7 +66,13 @@ fn ends((address, port): (&str, u16)) -> (IpAddr, u16) {
     (address.parse().unwrap(), port)
 }
 
-fn send(world: &mut World, from: (&str, u16), to: (&str, u16), sequence: u32, text: &str) -> Outcome {
+pub(crate) fn send(
+    world: &mut World,
+    from: (&str, u16),
+    to: (&str, u16),
+    sequence: u32,
+    text: &str,
+) -> Outcome {
     let side = if from.0.starts_with("10.0.2") || from.0.starts_with("2001:db8:2:") {
         SERVER_SIDE
     } else {
@@ -76,7 +82,7 @@ fn send(world: &mut World, from: (&str, u16), to: (&str, u16), sequence: u32, te
     world.send_all(lcore, side, &segment(from, to, sequence, text)).remove(0)
 }
 
-fn syn(world: &mut World, from: (&str, u16), to: (&str, u16)) -> Outcome {
+pub(crate) fn syn(world: &mut World, from: (&str, u16), to: (&str, u16)) -> Outcome {
     let frame = Frame::tcp(from, to, SYN);
     let is_server = from.0.starts_with("10.0.2") || from.0.starts_with("2001:db8:2:");
     let (side, frame) = if is_server { (SERVER_SIDE, frame.by_server()) } else { (CLIENT_SIDE, frame) };

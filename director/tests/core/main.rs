@@ -14,6 +14,7 @@ mod ipv6;
 mod lcore;
 mod least;
 mod malformed;
+mod marks;
 mod nat;
 mod persistence;
 mod pieces;

@@ -1,6 +1,8 @@
 //! What the director does not balance, and how it says no.
 
-use control::model::{ForwardingMethod, Protocol, Scheduler, Weight};
+use std::time::Duration;
+
+use control::model::{ForwardingMethod, Persistence, Protocol, Scheduler, Service, Weight};
 use director::nexthop::MacAddr;
 use director::pipeline::Action;
 use director::stats::Reason;
@@ -40,6 +42,16 @@ fn no_real_server_is_port_unreachable() {
         let ack = Frame::tcp((CLIENT, 20020), (VIP, 80), ACK).bytes();
         assert_eq!(world.send(CLIENT_SIDE, &ack).verdict.action, Action::Punt, "the kernel resets it");
     }
+}
+
+#[test]
+fn what_need_not_be_ftps_data_is_the_kernels_where_nobody_serves_ftp() {
+    let ftp = service(Protocol::Tcp, "10.99.0.1:21", Scheduler::Rr, ForwardingMethod::Dr, 21, &[]);
+    let persistence = Some(Persistence::of_clients(Duration::from_secs(300), 32));
+    let mut world = World::new(vec![Service { persistence, ..ftp }]);
+    let mut to = |port| world.send(CLIENT_SIDE, &Frame::tcp((CLIENT, 20_019), (VIP, port), SYN).bytes());
+    assert_eq!(to(21).verdict.reason, Reason::IcmpPortUnreachable);
+    assert_eq!(to(5000).verdict.action, Action::Punt);
 }
 
 #[test]

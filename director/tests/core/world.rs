@@ -16,7 +16,7 @@ use director::nexthop::{self, KernelView, Link, MacAddr, Neighbour, NextHops, Po
 use director::packet::{BytesPacket, PacketBuf};
 use director::persistence::Templates;
 use director::pipeline::{Action, Arrival, MAX_BURST, Pipeline, Verdict};
-use director::service::{Compiler, Input, PortInfo, Services, Snapshot};
+use director::service::{Compiler, Input, MarkRules, PortInfo, Services, Snapshot};
 use director::stats::{Fleet, LcoreCounters, Reason};
 use director::time::Tick;
 
@@ -189,6 +189,11 @@ impl World {
     }
 
     pub fn shaped(services: Vec<Service>, shape: Shape) -> World {
+        World::marking(services, MarkRules::default(), shape)
+    }
+
+    /// One where packets have marks by these rules.
+    pub fn marking(services: Vec<Service>, rules: MarkRules, shape: Shape) -> World {
         let lcores = (0..shape.lcores).map(|_| Arc::new(LcoreCounters::new(1024))).collect();
         let fleet = Fleet::new(lcores);
         let templates = Arc::new(Templates::new(shape.templates));
@@ -205,7 +210,7 @@ impl World {
             services: services.into_iter().map(|s| (s.key, Arc::new(s))).collect(),
             view: kernel_view(),
             timeouts: Timeouts::default(),
-            compiler: Compiler::new(64, 1024, fleet.clone()),
+            compiler: Compiler::new(64, 1024, fleet.clone()).marking(rules),
             fleet,
             pipelines,
             templates,

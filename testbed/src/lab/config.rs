@@ -19,6 +19,8 @@ pub struct Config {
     pub ports: Vec<(String, Option<String>)>,
     /// Seconds after which a UDP connection without packets expires; `None` for the director's default.
     pub udp_timeout: Option<u32>,
+    /// Further tables, as TOML.
+    pub tables: String,
     /// The virtual services.
     pub services: Vec<Service>,
 }
@@ -26,6 +28,8 @@ pub struct Config {
 /// A virtual service of a configuration.
 #[derive(Clone, Debug)]
 pub struct Service {
+    /// The mark that it is for instead of protocol and address; of that, the version of IP counts.
+    pub mark: Option<u32>,
     /// Its transport protocol.
     pub protocol: Protocol,
     /// VIP and port.
@@ -69,7 +73,14 @@ impl Lab {
             }
             Ports::AfPacket => [0, 1].map(|n| (format!("net_af_packet{n},iface=port{n}"), None)).to_vec(),
         };
-        Config { socket: self.socket(), cpus: Vec::new(), ports, udp_timeout: None, services: Vec::new() }
+        Config {
+            socket: self.socket(),
+            cpus: Vec::new(),
+            ports,
+            udp_timeout: None,
+            tables: String::new(),
+            services: Vec::new(),
+        }
     }
 }
 
@@ -92,6 +103,13 @@ impl Config {
     #[must_use]
     pub fn udp_timeout(mut self, seconds: u32) -> Self {
         self.udp_timeout = Some(seconds);
+        self
+    }
+
+    /// The same with further tables, as TOML.
+    #[must_use]
+    pub fn table(mut self, text: &str) -> Self {
+        self.tables = format!("{}\n{text}\n", self.tables);
         self
     }
 
@@ -120,9 +138,18 @@ impl Config {
                 line(format_args!("mirror = \"{mirror}\""));
             }
         }
+        line(format_args!("{}", self.tables));
         for service in &self.services {
-            line(format_args!("\n[[service]]\nprotocol = \"{}\"", protocol(service.protocol)));
-            line(format_args!("address = \"{}\"", service.address));
+            match service.mark {
+                Some(mark) => {
+                    let family = if service.address.is_ipv4() { "ipv4" } else { "ipv6" };
+                    line(format_args!("\n[[service]]\nmark = {mark}\nfamily = \"{family}\""));
+                }
+                None => {
+                    line(format_args!("\n[[service]]\nprotocol = \"{}\"", protocol(service.protocol)));
+                    line(format_args!("address = \"{}\"", service.address));
+                }
+            }
             line(format_args!("scheduler = \"{}\"", scheduler(service.scheduler)));
             if service.fallback {
                 line(format_args!("fallback = true"));
@@ -157,6 +184,7 @@ impl Service {
     #[must_use]
     pub fn tcp(vip: impl Into<IpAddr>, port: u16, scheduler: Scheduler) -> Self {
         Service {
+            mark: None,
             protocol: Protocol::Tcp,
             address: SocketAddr::new(vip.into(), port),
             scheduler,
@@ -179,6 +207,12 @@ impl Service {
     #[must_use]
     pub fn sctp(vip: impl Into<IpAddr>, port: u16, scheduler: Scheduler) -> Self {
         Service { protocol: Protocol::Sctp, ..Service::tcp(vip, port, scheduler) }
+    }
+
+    /// A service by mark without real servers, for the version of IP of this address.
+    #[must_use]
+    pub fn marked(mark: u32, of: impl Into<IpAddr>, scheduler: Scheduler) -> Self {
+        Service { mark: Some(mark), ..Service::tcp(of, 0, scheduler) }
     }
 
     /// The same with a fallback for clients whose real server is unavailable.

@@ -547,7 +547,7 @@ impl Director {
             let known = self.services.iter().any(|(key, (_, list, _))| {
                 let nat = |s: &&Server| s.method == ForwardingMethod::Nat && s.address.ip() == client.ip();
                 number_of(key).is_none_or(|protocol| protocol == packet.protocol)
-                    && list.iter().filter(nat).any(|s| [0, client.port()].contains(&s.address.port()))
+                    && list.iter().filter(nat).any(|s| s.address.port() == client.port())
             });
             let is_reset = match packet.protocol {
                 TCP => flags & 4 != 0,
@@ -580,7 +580,13 @@ impl Director {
         };
         let one_packet = self.services[&key].0.one_packet && packet.protocol == UDP;
         let of = (key, server.address);
-        let keeps_port = server.address.port() == 0 || !key.is_mark() && key.port() != vip.port();
+        // A service has a port to compare with only if it is by address.
+        let is_other = if key.is_mark() {
+            self.services[&key].0.persistence.is_some()
+        } else {
+            key.port() != vip.port()
+        };
+        let keeps_port = server.address.port() == 0 || is_other;
         let port = if keeps_port { vip.port() } else { server.address.port() };
         let target = SocketAddr::new(server.address.ip(), port);
         self.created += 1;
