@@ -176,7 +176,7 @@ All                         1     20      19   2000  123456789000
 fn settings_and_timeouts_are_shown_and_changed() {
     let running = Running::start(0, Limits::default());
     let settings = good(&running, "settings");
-    assert_eq!(settings.lines().count(), 18, "{settings}");
+    assert_eq!(settings.lines().count(), 19, "{settings}");
     assert!(settings.contains("lblc_expiration            86400\n"), "{settings}");
     good(&running, "settings set sloppy_tcp=on drop_entry=2 pmtu_disc=0");
     let json: Value = serde_json::from_str(&good(&running, "--json settings")).expect("JSON");

@@ -408,13 +408,13 @@ fn the_guard_keeps_a_service_from_the_kernel_and_gives_it_back() {
                 thresholds: Thresholds::default(),
             }],
         };
-        let mut guard = IngressGuard::new(vec![(0, "veth0".into())], Vec::new()).unwrap();
+        let mut guard = IngressGuard::new(vec![(0, "veth0".into())], Vec::new(), &[21]).unwrap();
         assert!(arrives(), "nothing is guarded yet");
         guard.update([&service].into_iter()).unwrap();
         assert!(!arrives());
         // A director that died left its table; the next one replaces it.
         std::mem::forget(guard);
-        let mut guard = IngressGuard::new(vec![(0, "veth0".into())], Vec::new()).unwrap();
+        let mut guard = IngressGuard::new(vec![(0, "veth0".into())], Vec::new(), &[21]).unwrap();
         assert!(arrives());
         guard.update([&service].into_iter()).unwrap();
         assert!(!arrives());

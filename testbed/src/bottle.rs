@@ -157,6 +157,16 @@ impl Bottle {
         ends
     }
 
+    /// The kernel sends a frame by a port. What became of it where it is an answer of a real server that is the director
+    /// itself.
+    pub fn kernel_sends(&mut self, frame: &[u8], now: Tick) -> Option<(Verdict, Vec<u8>)> {
+        let mut packet = BytesPacket::new(frame);
+        let owner = self.pipelines[0].answerer(&self.snapshot, &mut packet)?;
+        let owner = &mut self.pipelines[usize::from(owner.0)];
+        let verdict = owner.answer(&self.snapshot, now, &mut packet)?;
+        Some((verdict, packet.bytes().to_vec()))
+    }
+
     fn follow(
         &mut self,
         lcore: usize,

@@ -14,6 +14,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
             "limits",
             "timeouts",
             "settings",
+            "ftp_ports",
             "port",
             "mark",
             "service",

@@ -44,6 +44,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// What is set of the whole director.
     pub settings: Settings,
+    /// TCP ports of FTP's control connections that are read along where they go by NAT, at most eight.
+    pub ftp_ports: Vec<u16>,
     /// The ports, at least one, in the order of the file.
     pub ports: Vec<Port>,
     /// Which packets get which mark; the first rule that fits counts.

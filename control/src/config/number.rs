@@ -26,6 +26,10 @@ pub(super) const MAX_MARK_RULES: usize = 256;
 pub(super) const MARK: RangeInclusive<u32> = 1..=u32::MAX;
 /// Six bits (RFC 2474).
 pub(super) const DSCP: RangeInclusive<u8> = 0..=63;
+pub(super) const FTP_PORT: u16 = 21;
+/// As many as `ip_vs_ftp` takes.
+pub(super) const MAX_FTP_PORTS: usize = 8;
+pub(super) const TCP_PORT: RangeInclusive<u16> = 1..=u16::MAX;
 pub(super) const WEIGHT: RangeInclusive<u16> = 0..=65_535;
 pub(super) const THRESHOLD: RangeInclusive<u32> = 0..=u32::MAX;
 /// In bits; what a service's family allows of it is the model's matter.

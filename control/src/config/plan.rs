@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::number::FTP_PORT;
 use super::{Config, Hugepages, Idle, Mirror, Port, PortDevice, Rss};
 use crate::model::{MarkRule, Persistence, RealServer, Service, ServiceKey, Settings, Thresholds, Tunnel};
 
@@ -50,6 +51,7 @@ impl Config {
         }
         lines.extend([self.workers(), self.room(), self.timeout_line()]);
         lines.extend(self.settings_line());
+        lines.extend(self.ftp_line());
         lines.extend(self.ports.iter().enumerate().map(|(index, port)| port_line(index, port)));
         lines.extend(self.marks.iter().map(MarkRule::to_string));
         for service in self.model.services().values() {
@@ -133,6 +135,18 @@ impl Config {
         let words: Vec<String> =
             other.filter_map(|name| Some(format!("{name} {}", self.settings.get(name)?))).collect();
         (!words.is_empty()).then(|| format!("settings {}", words.join(", ")))
+    }
+}
+
+impl Config {
+    /// Where FTP's control connections are, if not at their own port alone.
+    fn ftp_line(&self) -> Option<String> {
+        let ports: Vec<String> = self.ftp_ports.iter().map(u16::to_string).collect();
+        match &self.ftp_ports[..] {
+            [FTP_PORT] => None,
+            [] => Some("FTP is not read along".to_owned()),
+            _ => Some(format!("FTP by nat at TCP ports {}", ports.join(", "))),
+        }
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) struct RawConfig {
     pub(super) udp: Option<At<i128>>,
     /// By name.
     pub(super) settings: Vec<(&'static str, At<SettingValue>)>,
+    pub(super) ftp_ports: Option<At<Vec<At<i128>>>>,
     pub(super) has_port: bool,
     pub(super) ports: Vec<RawPort>,
     pub(super) marks: Vec<RawMark>,
@@ -119,6 +120,7 @@ impl RawConfig {
             tcp_fin: timeouts.as_ref().and_then(|table| table.integer("tcp_fin", c)),
             udp: timeouts.as_ref().and_then(|table| table.integer("udp", c)),
             settings: root.table("settings", c).map(|table| settings(&table, c)).unwrap_or_default(),
+            ftp_ports: root.integers("ftp_ports", c),
             has_port: root.has_elements("port"),
             ports: root.tables("port", c).iter().map(|table| RawPort::read(table, c)).collect(),
             marks: root.tables("mark", c).iter().map(|table| RawMark::read(table, c)).collect(),

@@ -35,10 +35,29 @@ pub(super) fn config(raw: &RawConfig, complaints: &mut Complaints<'_>) -> Config
         limits,
         timeouts: timeouts(raw, complaints),
         settings: settings(raw, complaints),
+        ftp_ports: ftp_ports(raw, complaints),
         ports: ports(raw, complaints),
         marks: marks(&raw.marks, raw.ports.len(), complaints),
         model,
     }
+}
+
+/// FTP's own port, unless it is said.
+fn ftp_ports(raw: &RawConfig, complaints: &mut Complaints<'_>) -> Vec<u16> {
+    let Some(At { value: given, .. }) = &raw.ftp_ports else { return vec![number::FTP_PORT] };
+    if let Some(extra) = given.get(number::MAX_FTP_PORTS) {
+        let most = number::MAX_FTP_PORTS;
+        complaints.add(&extra.site, "there is no room for this port", format!("name at most {most} ports"));
+    }
+    let mut ports = Vec::with_capacity(given.len());
+    for at in given {
+        let Some(port) = within(Some(at), number::TCP_PORT, complaints) else { continue };
+        if ports.contains(&port) {
+            complaints.add(&at.site, format!("port {port} is named twice"), "name every port once");
+        }
+        ports.push(port);
+    }
+    ports
 }
 
 fn socket(raw: &RawConfig, complaints: &mut Complaints<'_>) -> PathBuf {

@@ -37,6 +37,8 @@ pub struct Settings {
     /// The maximum segment size that a SYN announces is lowered to what fits the way through the director, a tunnel's
     /// header included. IPVS has no such thing.
     pub mss_clamp: bool,
+    /// A service by mark that has no available real server lets packets pass to where they were going.
+    pub cache_bypass: bool,
     /// A NAT real server's packet that belongs to no connection is answered with an ICMP error.
     pub nat_icmp_send: bool,
     /// An ICMP error about an unknown connection may itself be scheduled.
@@ -71,6 +73,7 @@ impl Default for Settings {
             am_droprate: 10,
             amemthresh: 1024,
             mss_clamp: false,
+            cache_bypass: false,
             nat_icmp_send: false,
             schedule_icmp: false,
             pmtu_disc: true,
@@ -152,9 +155,10 @@ enum Slot<'a> {
 
 impl Settings {
     /// Every setting's name, in the order in which they are listed.
-    pub const NAMES: [&'static str; 17] = [
+    pub const NAMES: [&'static str; 18] = [
         "am_droprate",
         "amemthresh",
+        "cache_bypass",
         "conn_reuse_mode",
         "drop_entry",
         "drop_packet",
@@ -176,6 +180,7 @@ impl Settings {
         Some(match name {
             "am_droprate" => Slot::Count(&mut self.am_droprate, 1),
             "amemthresh" => Slot::Count(&mut self.amemthresh, 0),
+            "cache_bypass" => Slot::Flag(&mut self.cache_bypass),
             "conn_reuse_mode" => Slot::Level(&mut self.conn_reuse_mode),
             "drop_entry" => Slot::Level(&mut self.drop_entry),
             "drop_packet" => Slot::Level(&mut self.drop_packet),

@@ -24,6 +24,7 @@ const REPLY_INDEXED: u8 = 2;
 const OUTPUT_SEEN: u8 = 4;
 const HALF_SEEN: u8 = 8;
 const READ_ALONG: u8 = 16;
+const FTP_DATA: u8 = 32;
 
 /// A connection.
 ///
@@ -195,6 +196,16 @@ impl<A: Address> Connection<A> {
     #[inline(always)]
     pub fn is_read_along(&self) -> bool {
         self.flags & READ_ALONG != 0
+    }
+
+    /// It carries data of FTP, and keeps the control connection that announced it alive.
+    pub fn is_ftp_data(&self) -> bool {
+        self.flags & FTP_DATA != 0
+    }
+
+    /// Makes it one that [`Connection::is_ftp_data`].
+    pub fn set_ftp_data(&mut self) {
+        self.flags |= FTP_DATA;
     }
 
     pub(super) fn set_live(&mut self, half_seen: bool, read_along: bool) {

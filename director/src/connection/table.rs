@@ -270,8 +270,8 @@ impl<A: Address> ConnectionTable<A> {
     }
 
     /// Removes connections whose time is over, looking at no more than `budget` places and slots.
-    /// `ended` is told of each before it goes.
-    pub fn expire(&mut self, now: Tick, mut budget: usize, mut ended: impl FnMut(&Connection<A>)) {
+    /// `ended` is told of each before it goes; one whose time it prolongs stays.
+    pub fn expire(&mut self, now: Tick, mut budget: usize, mut ended: impl FnMut(&mut Connection<A>)) {
         // First which ones, then away with them: so that their buckets, which no order helps to foresee, are
         // fetched together.
         let mut over = [NONE; EXPIRED_TOGETHER];
@@ -305,9 +305,13 @@ impl<A: Address> ConnectionTable<A> {
                 return;
             }
             for &place in &over[..found] {
-                let entry = &self.entries[place as usize];
+                let entry = &mut self.entries[place as usize];
                 if entry.is_live() {
                     ended(entry);
+                    if !entry.is_expired(now) {
+                        self.hang_up(ConnId(place), now);
+                        continue;
+                    }
                     self.remove(ConnId(place));
                 }
                 self.give_back(ConnId(place));

@@ -12,6 +12,7 @@ use crate::dpdk::{
     DpdkError, Eal, EalOptions, Hugepages, Mbuf, MbufPool, PoolConfig, Port, PortConfig, PortQueues, Running,
     Spread, register_thread, tsc, tsc_hz,
 };
+use crate::ftp::FtpPorts;
 use crate::id::{LcoreId, PortId};
 use crate::kernel;
 use crate::kernel::ingress::{IngressError, IngressGuard};
@@ -153,14 +154,19 @@ pub(super) async fn start(config: &Config) -> Result<Started, StartError> {
     }
     let kept = config.ports.iter().enumerate().filter_map(|(n, port)| Some((n, kept_interface(port)?)));
     let guarded: Vec<(usize, String)> = kept.collect();
-    let guard =
-        if guarded.is_empty() { None } else { Some(IngressGuard::new(guarded, config.marks.clone())?) };
+    let guard = if guarded.is_empty() {
+        None
+    } else {
+        Some(IngressGuard::new(guarded, config.marks.clone(), &config.ftp_ports)?)
+    };
     let netlink = Arc::new(Netlink::start().await?);
 
     let servers = config.limits.servers + SPARE_SERVERS;
     let fleet = Fleet::new((0..lcores).map(|_| Arc::new(LcoreCounters::new(servers))).collect());
     let rules = MarkRules::new(config.marks.clone());
-    let compiler = Compiler::new(config.limits.services, servers, fleet.clone()).marking(rules);
+    let compiler = Compiler::new(config.limits.services, servers, fleet.clone())
+        .marking(rules)
+        .reading_ftp_at(FtpPorts::new(&config.ftp_ports));
     let (publisher, readers) = Publisher::new(lcores, Compiler::empty_snapshot(1));
 
     let mut slow_path_ports = Vec::new();

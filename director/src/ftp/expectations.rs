@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::DataConnections;
 use crate::service::ServerId;
 use crate::time::Tick;
 
@@ -48,6 +49,7 @@ pub struct Expectations {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     len: AtomicUsize,
+    data: DataConnections,
 }
 
 impl Default for Expectations {
@@ -57,6 +59,7 @@ impl Default for Expectations {
             shards: (0..SHARDS).map(|_| Mutex::new(HashMap::with_capacity(2 * SHARD_CAPACITY))).collect(),
             hasher: RandomState::new(),
             len: AtomicUsize::new(0),
+            data: DataConnections::default(),
         }
     }
 }
@@ -85,6 +88,11 @@ impl Expectations {
             let taken = self.with(name, |shard| shard.remove(name));
             taken.filter(|(_, since)| now.since(*since) < PATIENCE).map(|(expectation, _)| expectation)
         })
+    }
+
+    /// Those that have come, and live.
+    pub fn data(&self) -> &DataConnections {
+        &self.data
     }
 
     /// Whether any is expected.

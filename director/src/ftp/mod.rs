@@ -8,22 +8,24 @@
 //! segment that is sent again is rewritten again to the same bytes.
 
 mod command;
+mod data;
 mod expectations;
 mod held;
 mod lines;
 mod passive;
+mod ports;
 
 pub use command::active_port;
+pub use data::DataConnections;
 pub(crate) use expectations::end;
 pub use expectations::{Expectation, Expectations, Name};
 pub use held::{Held, is_cut};
 pub use lines::{Lines, Whose};
 pub use passive::{Answer, answer, rewrite};
+pub use ports::FtpPorts;
 
-/// The port of FTP's control connections.
+/// The port of FTP's control connections, unless the operator names others.
 pub const CONTROL_PORT: u16 = 21;
-/// The port that a server opens data connections from.
-pub const DATA_PORT: u16 = 20;
 /// The longest line that is read, in bytes; those that matter have less than 80.
 pub const MAX_LINE: usize = 256;
 

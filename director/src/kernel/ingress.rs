@@ -32,6 +32,8 @@ struct Balanced {
     services: BTreeSet<(Protocol, SocketAddr)>,
     /// NAT real servers, whose replies these are.
     servers: BTreeSet<(Protocol, SocketAddr)>,
+    /// Virtual addresses to which FTP's clients open data connections, at unprivileged ports.
+    ftp: BTreeSet<IpAddr>,
     /// Virtual services by mark, with their NAT real servers that answer from the port that they were asked at.
     marked: BTreeMap<(Mark, Family), BTreeSet<IpAddr>>,
 }
@@ -43,20 +45,27 @@ pub struct IngressGuard {
     /// With the director's number of the port on each.
     interfaces: Vec<(usize, String)>,
     rules: Vec<MarkRule>,
+    /// Ports of FTP's control connections.
+    ftp_ports: Vec<u16>,
     current: Balanced,
 }
 
 impl IngressGuard {
     /// Guards these interfaces, of the ports with these numbers, against nothing yet; `rules` tell which packets have
-    /// which mark. What a dead director left for them is replaced.
+    /// which mark, and FTP's control connections are at `ftp_ports`. What a dead director left for them is replaced.
     ///
     /// # Errors
     /// `nft` is missing or refuses.
-    pub fn new(interfaces: Vec<(usize, String)>, rules: Vec<MarkRule>) -> Result<IngressGuard, IngressError> {
+    pub fn new(
+        interfaces: Vec<(usize, String)>,
+        rules: Vec<MarkRule>,
+        ftp_ports: &[u16],
+    ) -> Result<IngressGuard, IngressError> {
         let names: Vec<&str> = interfaces.iter().map(|(_, name)| name.as_str()).collect();
         let table =
             format!("director_{}", names.join("_").replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
-        let guard = IngressGuard { table, interfaces, rules, current: Balanced::default() };
+        let ftp_ports = ftp_ports.to_vec();
+        let guard = IngressGuard { table, interfaces, rules, ftp_ports, current: Balanced::default() };
         guard.apply()?;
         Ok(guard)
     }
@@ -68,11 +77,26 @@ impl IngressGuard {
     pub fn update<'a>(&mut self, services: impl Iterator<Item = &'a Service>) -> Result<(), IngressError> {
         let mut wanted = Balanced::default();
         for service in services {
-            let nat = service.servers.iter().filter(|s| s.method == ForwardingMethod::Nat).map(|s| s.address);
+            let mut nat = service
+                .servers
+                .iter()
+                .filter(|s| s.method == ForwardingMethod::Nat)
+                .map(|s| s.address)
+                .peekable();
             match service.key {
                 ServiceKey::Address { protocol, address } => {
                     wanted.services.insert((protocol, address));
-                    wanted.servers.extend(nat.map(|server| (protocol, server)));
+                    let is_ftp = protocol == Protocol::Tcp && self.ftp_ports.contains(&address.port());
+                    if is_ftp && nat.peek().is_some() {
+                        wanted.ftp.insert(address.ip());
+                    }
+                    for server in nat {
+                        wanted.servers.insert((protocol, server));
+                        // Active data come from the port before that of commands.
+                        if is_ftp && let Some(data) = server.port().checked_sub(1) {
+                            wanted.servers.insert((protocol, SocketAddr::new(server.ip(), data)));
+                        }
+                    }
                 }
                 ServiceKey::Mark { mark, family } => {
                     let keeps_port = service.persistence.is_some();
@@ -135,6 +159,13 @@ impl IngressGuard {
                         );
                     }
                 }
+            }
+            for vip in &self.current.ftp {
+                let family = if vip.is_ipv4() { "ip" } else { "ip6" };
+                let _ = writeln!(
+                    script,
+                    "add rule netdev {table} in{n} {family} daddr {vip} tcp dport 1024-65535 counter drop"
+                );
             }
             for rule in self.marked_replies().into_iter().chain(self.marked(*port)) {
                 let _ = writeln!(script, "add rule netdev {table} in{n} {rule}");

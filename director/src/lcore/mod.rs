@@ -5,6 +5,7 @@ pub mod clock;
 mod cut;
 mod gather;
 mod hold;
+mod local;
 pub mod query;
 mod vlan;
 
@@ -70,6 +71,8 @@ pub struct LcorePort<Q: QueuePair> {
 pub struct Handed<P> {
     packet: P,
     port: PortId,
+    /// Sent by the kernel on that port's mirror.
+    is_kernels: bool,
 }
 
 /// A worker lcore.
@@ -93,6 +96,8 @@ pub struct Lcore<Q: QueuePair> {
     wanted: rtrb::Producer<Neighbour>,
     answers: Answerer,
     burst: Vec<Q::Packet>,
+    /// Frames of the kernel that other lcores have handed over.
+    kernels: Vec<(Q::Packet, PortId)>,
     /// Packets of a burst that nobody wants any more, to be freed together.
     spent: Vec<Q::Packet>,
     verdicts: [Verdict; MAX_BURST],
@@ -172,6 +177,7 @@ impl<Q: QueuePair> Lcore<Q> {
             wanted: parts.wanted,
             answers: Answerer::new(parts.queries),
             burst: Vec::with_capacity(MAX_BURST),
+            kernels: Vec::with_capacity(MAX_BURST),
             spent: Vec::with_capacity(MAX_BURST),
             verdicts: [Verdict::UNDECIDED; MAX_BURST],
             last: (Nanos(0), 0),
@@ -219,7 +225,11 @@ impl<Q: QueuePair> Lcore<Q> {
         if self.pipeline.has_gathered() {
             self.release_gathered(tick);
         }
-        let from_kernel = self.send_for_kernel();
+        let from_kernel = if self.snapshots.current().local_nat {
+            self.sort_for_kernel(tick)
+        } else {
+            self.send_for_kernel()
+        };
         self.release_held(news, tick);
         for port in 0..self.ports.len() {
             self.flush(port);
@@ -263,12 +273,19 @@ impl<Q: QueuePair> Lcore<Q> {
         }
         let mut burst = std::mem::take(&mut self.burst);
         let mut ports = [PortId(0); MAX_BURST];
-        for (handed, port) in chunk.into_iter().zip(&mut ports) {
-            *port = handed.port;
+        let came = chunk.len();
+        for handed in chunk {
+            if handed.is_kernels {
+                self.kernels.push((handed.packet, handed.port));
+                continue;
+            }
+            ports[burst.len()] = handed.port;
             burst.push(handed.packet);
         }
-        let came = burst.len();
         self.counters.taken_over.add(came as u64);
+        if !self.kernels.is_empty() {
+            self.answer_taken_over(now);
+        }
         self.process(Arrival::Ring, &mut burst, now, |at| ports[at]);
         self.burst = burst;
         came
@@ -323,7 +340,7 @@ impl<Q: QueuePair> Lcore<Q> {
                 Action::HandOver(owner) => {
                     strays += 1;
                     match self.handing.get_mut(usize::from(owner.0)) {
-                        Some(handing) => handing.push(Handed { packet, port }),
+                        Some(handing) => handing.push(Handed { packet, port, is_kernels: false }),
                         None => {
                             lose(&self.counters, Reason::HandOverFull, 1);
                             self.spent.push(packet);

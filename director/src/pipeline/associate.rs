@@ -8,7 +8,7 @@ use super::flow::Flow;
 use super::{Pipeline, Verdict};
 use crate::connection::{Address, Direction, Guess, Path, State, next_association_state};
 use crate::packet::PacketBuf;
-use crate::service::Snapshot;
+use crate::service::{ServerId, Snapshot};
 use crate::stats::Reason;
 use crate::time::Tick;
 use crate::wire::{Transport, sctp};
@@ -37,6 +37,9 @@ impl Pipeline {
         let is_over = connection.state == State::SctpClosed;
         if asks && is_to_be_replaced(snapshot, connection, |_| is_over) {
             return self.open_anew(snapshot, now, flow, packet, id);
+        }
+        if connection.server == ServerId::NONE {
+            return self.bypass(snapshot, now, flow, packet, id);
         }
         let server = snapshot.server(connection.server).filter(|server| server.present);
         if direction == Direction::Request && server.is_none() {

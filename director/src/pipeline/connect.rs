@@ -2,6 +2,7 @@
 
 use super::defence::Defence;
 use super::flow::Flow;
+use super::ftp::lives_on;
 use super::{Pipeline, Verdict, note_end};
 use crate::connection::{
     Address, ConnId, Connection, Direction, Event, Path, State, TCP_PROTOCOL, Tables, UDP_PROTOCOL,
@@ -30,7 +31,7 @@ impl Pipeline {
         };
         let connection = table.get_mut(id);
         if connection.is_expired(now) {
-            return self.open_anew(snapshot, now, flow, packet, id);
+            return self.over(snapshot, now, flow, packet, id, direction);
         }
         if connection.is_read_along() {
             return self.read_along(snapshot, now, flow, packet, id, direction);
@@ -160,7 +161,7 @@ impl Pipeline {
         snapshot.load_changed(connection.server, &self.fleet, self.lcore);
     }
 
-    /// A packet of a connection whose real server was removed. IPVS drops it unless `expire_nodest_conn`, but
+    /// A packet of a connection whose real server was removed, or that never had one. IPVS drops the former unless `expire_nodest_conn`, but
     /// whoever may open a connection loses nothing by a real server that is there.
     #[cold]
     #[inline(never)]
@@ -172,10 +173,32 @@ impl Pipeline {
         packet: &mut P,
         id: ConnId,
     ) -> Verdict {
+        if A::table(&self.tables).get(id).server == ServerId::NONE {
+            return self.bypass(snapshot, now, flow, packet, id);
+        }
         if snapshot.settings.expire_nodest_conn || flow.frame.protocol == UDP_PROTOCOL || opens(flow) {
             return self.open_anew(snapshot, now, flow, packet, id);
         }
         Verdict::drop(Reason::ServerRemoved)
+    }
+
+    /// A packet of a connection whose time is over.
+    #[cold]
+    #[inline(never)]
+    fn over<A: Address, P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        flow: &Flow<A>,
+        packet: &mut P,
+        id: ConnId,
+        direction: Direction,
+    ) -> Verdict {
+        let connection = A::table_mut(&mut self.tables).get_mut(id);
+        if lives_on(self.templates.expectations(), connection, now) {
+            return self.read_along(snapshot, now, flow, packet, id, direction);
+        }
+        self.open_anew(snapshot, now, flow, packet, id)
     }
 
     /// A packet whose connection is over: it may open another one.

@@ -8,7 +8,7 @@ use super::flow::Flow;
 use super::open::Choice;
 use super::{Pipeline, Verdict};
 use crate::connection::{Address, ConnId, Connection, FlowKey, State, TCP_PROTOCOL};
-use crate::ftp::{self, Answer, CONTROL_PORT, DATA_PORT, Expectation, Expectations, Name, Whose, end};
+use crate::ftp::{self, Answer, Expectation, Expectations, Name, Whose, end};
 use crate::packet::PacketBuf;
 use crate::persistence::TemplateId;
 use crate::service::Snapshot;
@@ -19,6 +19,8 @@ use crate::wire::{Frame, Transport, read_u16, read_u32, tcp, write_u16};
 
 /// How far from its real server's port a virtual one may be.
 const ALTERNATIVES: u16 = 32;
+/// How long a control connection lives on that has data connections, in milliseconds.
+const CONTROL_PROLONGED: u32 = 60_000;
 /// Ports from here on are those of data.
 const UNPRIVILEGED: u16 = 1024;
 
@@ -30,8 +32,14 @@ pub(super) struct Ftp {
 }
 
 /// Whether packets of a connection by this method are to be read along.
-pub(super) fn is_control<A: Address>(key: &FlowKey<A>, method: ForwardingMethod) -> bool {
-    key.destination_port == CONTROL_PORT && method == ForwardingMethod::Nat && key.protocol == TCP_PROTOCOL
+pub(super) fn is_control<A: Address>(
+    snapshot: &Snapshot,
+    key: &FlowKey<A>,
+    method: ForwardingMethod,
+) -> bool {
+    method == ForwardingMethod::Nat
+        && key.protocol == TCP_PROTOCOL
+        && snapshot.lookup.ftp_ports().contains(key.destination_port)
 }
 
 /// Sequence number of a segment's text, and where in the frame that stands; `None` where it has none.
@@ -60,7 +68,7 @@ impl Pipeline {
         let mut port = None;
         let whose = Whose {
             from: end(client, connection.client_port),
-            to: end(connection.virtual_address, CONTROL_PORT),
+            to: end(connection.virtual_address, connection.virtual_port),
         };
         self.ftp
             .lines
@@ -70,7 +78,8 @@ impl Pipeline {
         let name = Name { from: end(connection.server_address, 0), to: end(client, port) };
         let expectation = Expectation {
             control: whose.from,
-            virtual_end: Some(end(connection.virtual_address, DATA_PORT)),
+            // The port of data is the one before that of commands (RFC 959 §5.2).
+            virtual_end: Some(end(connection.virtual_address, connection.virtual_port.wrapping_sub(1))),
             server_port: None,
             server: connection.server,
         };
@@ -129,12 +138,32 @@ impl Pipeline {
         let Ok(id) = self.create(snapshot, now, &request, choice, server_port, life) else {
             return Some(Verdict::drop(Reason::TableFull));
         };
+        if self.templates.expectations().data().begins(client.ip(), expected.server) {
+            A::table_mut(&mut self.tables).get_mut(id).set_ftp_data();
+        }
         Some(if expected.virtual_end.is_none() {
             self.request(snapshot, now, flow, packet, id, server)
         } else {
             self.reply(snapshot, now, flow, packet, id)
         })
     }
+}
+
+/// Lets a control connection whose time is over live on while it has data connections, by a minute from now (Linux
+/// `ip_vs_conn_expire`). It is taken for every one between its client and its real server, so that a second one between
+/// these lives on too. True where it does.
+pub(super) fn lives_on<A: Address>(
+    expectations: &Expectations,
+    connection: &mut Connection<A>,
+    now: Tick,
+) -> bool {
+    let lives =
+        connection.is_read_along() && expectations.data().any(connection.client.into(), connection.server);
+    if lives {
+        connection.last_seen = now;
+        connection.timeout = CONTROL_PROLONGED;
+    }
+    lives
 }
 
 /// Writes the virtual address into answers to PASV that name the real server's, and expects what they and those to EPSV

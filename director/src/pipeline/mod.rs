@@ -1,11 +1,13 @@
 //! The way of a packet through one lcore, in reading order: `classify`, `owner`, `connect`, `open`, `send`; `gather`
 //! for fragments, `associate` for SCTP, `relay` for ICMP errors, `ftp` for its control connections, `sip` for its
-//! datagrams. `usual` is the short way of packets about which nothing is out of the ordinary.
+//! datagrams, `local` for what the kernel answers, `bypass` for what nobody serves. `usual` is the short way of packets
+//! about which nothing is out of the ordinary.
 //!
 //! A burst goes through in stages, so that what a later stage reads is fetched while an earlier one
 //! still works on other packets. Pure: bytes, tables and a clock in; one [`Verdict`] for each packet out.
 
 mod associate;
+mod bypass;
 mod classify;
 mod connect;
 mod defence;
@@ -13,6 +15,7 @@ mod flow;
 mod ftp;
 mod gather;
 mod limit;
+mod local;
 mod mark;
 mod open;
 pub mod owner;
@@ -32,6 +35,7 @@ use self::classify::{Classified, Other};
 use self::defence::Defence;
 use self::flow::Flow;
 use self::ftp::Ftp;
+use self::local::KernelFragments;
 use self::usual::{AddressedTo, Lane};
 use crate::connection::{Address, Connection, SCTP_PROTOCOL, Tables};
 use crate::fragment::Packets;
@@ -39,7 +43,7 @@ use crate::id::{LcoreId, PortId};
 use crate::nexthop::{MacAddr, Unresolved};
 use crate::packet::PacketBuf;
 use crate::persistence::Templates;
-use crate::service::Snapshot;
+use crate::service::{ServerId, Snapshot};
 use crate::stats::{Fleet, LcoreCounters};
 use crate::time::Tick;
 
@@ -72,6 +76,7 @@ pub struct Pipeline {
     defence: Defence,
     fragments: Packets,
     ftp: Ftp,
+    kernel_fragments: KernelFragments,
     /// Next hops that packets of this burst wait for.
     awaited: Vec<Unresolved>,
     /// Identification of packets that the director makes itself.
@@ -93,6 +98,7 @@ impl Pipeline {
             defence: Defence::default(),
             fragments: Packets::new(Tick(0)),
             ftp: Ftp::default(),
+            kernel_fragments: KernelFragments::default(),
             awaited: Vec::with_capacity(MAX_BURST),
             next_id: lcore.0.into(),
         }
@@ -287,6 +293,9 @@ impl Pipeline {
     fn expire_family<A: Address>(&mut self, snapshot: &Snapshot, now: Tick, budget: usize) {
         let (counters, fleet, templates, lcore) = (&self.counters, &self.fleet, &self.templates, self.lcore);
         A::table_mut(&mut self.tables).expire(now, budget, |connection| {
+            if ftp::lives_on(templates.expectations(), connection, now) {
+                return;
+            }
             note_end(counters, templates, connection, now);
             snapshot.load_changed(connection.server, fleet, lcore);
         });
@@ -315,11 +324,17 @@ fn note_end<A: Address>(
     connection: &Connection<A>,
     now: Tick,
 ) {
+    if connection.server == ServerId::NONE {
+        return;
+    }
     let server = counters.server(connection.server);
     if connection.state.is_active() {
         server.active.sub(1);
     } else {
         server.inactive.sub(1);
+    }
+    if connection.is_ftp_data() {
+        templates.expectations().data().ends(connection.client.into(), connection.server);
     }
     if connection.template.is_some() {
         // It may have been over for a while.

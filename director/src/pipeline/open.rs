@@ -139,7 +139,7 @@ impl Pipeline {
             template,
             server: server_id,
             method: server.method,
-            read_along: is_control(key, server.method) || is_by_datagram(snapshot, server, key),
+            read_along: is_control(snapshot, key, server.method) || is_by_datagram(snapshot, server, key),
             state,
             timeout,
         };
@@ -209,6 +209,9 @@ impl Pipeline {
         if service.model.key.port() == FTP && to != FTP {
             // It has come to FTP's service for want of another one, and need not be FTP's data.
             return Verdict::punt(Reason::NoService);
+        }
+        if Pipeline::may_pass_by(snapshot, service, flow) {
+            return self.open_bypass(snapshot, now, flow, packet, service);
         }
         let from = Some(flow.frame.destination.into());
         self.send_error(snapshot, now, flow, packet, IcmpError::PortUnreachable, from)

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use control::model::ForwardingMethod;
 
+use super::bypass::there;
 use super::flow::Flow;
 use super::open::{port_of, service_of};
 use super::send::{ether_type, ip_header};
@@ -12,7 +13,7 @@ use super::{Pipeline, Verdict};
 use crate::connection::{Address, ConnId, Connection, Direction, Guess, State, UDP_PROTOCOL};
 use crate::nexthop::{Hop, MacAddr};
 use crate::packet::PacketBuf;
-use crate::service::{RealServer, Snapshot};
+use crate::service::{RealServer, ServerId, Snapshot};
 use crate::stats::Reason;
 use crate::time::Tick;
 use crate::wire::icmp::{self, IcmpError};
@@ -95,6 +96,9 @@ impl Pipeline {
             (Transport::IcmpError, Direction::Reply, _) => {
                 self.relay_to_client(snapshot, &flow, packet, &connection, quote)
             }
+            (Transport::IcmpError, Direction::Request, None) if connection.server == ServerId::NONE => {
+                self.relay_past(snapshot, &flow, packet)
+            }
             (_, _, None) => Err(Verdict::drop(Reason::ServerRemoved)),
             _ => Err(Verdict::punt(Reason::OtherProtocol)),
         };
@@ -136,12 +140,16 @@ impl Pipeline {
         if is_nat && !quote::is_sound(packet.bytes(), quote) {
             return Err(Verdict::drop(Reason::BadIcmpChecksum));
         }
-        let overhead = if method == ForwardingMethod::Tunnel { snapshot.tunnel(server).len } else { 0 };
-        one_hop_on::<A, P>(packet, flow.frame.total_len, server.hop.mtu().saturating_sub(overhead))?;
+        let is_local = server.hop == Hop::Local;
+        let by_tunnel = method == ForwardingMethod::Tunnel && !is_local;
+        let overhead = if by_tunnel { snapshot.tunnel(server).len } else { 0 };
+        if !is_local {
+            one_hop_on::<A, P>(packet, flow.frame.total_len, server.hop.mtu().saturating_sub(overhead))?;
+        }
         if is_nat {
             let (address, port) = (connection.server_address, connection.server_port);
             rewrite(packet, quote, Side::Source, (address, port), Side::Destination);
-        } else if method == ForwardingMethod::Tunnel {
+        } else if by_tunnel {
             self.encapsulate(snapshot, flow, packet, server, snapshot.tunnel(server))?;
         }
         let counters = self.counters.server(connection.server);
@@ -151,6 +159,18 @@ impl Pipeline {
             Hop::Local => Verdict::punt(Reason::LocalServer),
             _ => self.leave_by(packet, &server.hop, ether_type::<A>(server, method), Reason::IcmpRequest),
         })
+    }
+
+    /// From the client's side, to whom it speaks past a service.
+    fn relay_past<A: Address, P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        flow: &Flow<A>,
+        packet: &mut P,
+    ) -> Result<Verdict, Verdict> {
+        let hop = there(snapshot, flow.frame.destination.into()).hop;
+        one_hop_on::<A, P>(packet, flow.frame.total_len, hop.mtu())?;
+        Ok(self.leave_by(packet, &hop, A::ETHER_TYPE, Reason::IcmpRequest))
     }
 
     /// From a NAT real server's side, about a request.

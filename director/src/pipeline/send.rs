@@ -59,7 +59,7 @@ impl Pipeline {
         method: ForwardingMethod,
     ) -> Verdict {
         match server.hop {
-            Hop::Local => Verdict::punt(Reason::LocalServer),
+            Hop::Local => to_local_server(flow, packet, server, port, method),
             Hop::NoRoute => Verdict::drop(Reason::NoRoute),
             Hop::Ready(_) | Hop::Unresolved(_) => {
                 let mtu = server.hop.mtu();
@@ -382,6 +382,24 @@ fn to_nat_server<A: Address, P: PacketBuf>(
     let Some(address) = A::of(server.address) else { return Err(Verdict::drop(Reason::NoRoute)) };
     nat::rewrite(packet.bytes_mut(), &flow.frame, Side::Destination, address, port);
     Ok(())
+}
+
+/// Gives a client's packet to the kernel, whose real server is the director itself: as it is, but for what NAT changes
+/// (Linux `ip_vs_xmit.c`, which leaves TTL and length alone there as well).
+#[cold]
+fn to_local_server<A: Address, P: PacketBuf>(
+    flow: &Flow<A>,
+    packet: &mut P,
+    server: &RealServer,
+    port: u16,
+    method: ForwardingMethod,
+) -> Verdict {
+    if method == ForwardingMethod::Nat
+        && let Err(verdict) = to_nat_server(flow, packet, server, port)
+    {
+        return verdict;
+    }
+    Verdict::punt(Reason::LocalServer)
 }
 
 /// Lowers the maximum segment size in a client's SYN to what fits both ways through the director, if that is asked for.

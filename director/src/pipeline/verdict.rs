@@ -24,7 +24,7 @@ pub enum Action {
     Gather(Slot),
     /// Give it to another lcore, unchanged.
     HandOver(LcoreId),
-    /// Give it to the kernel, unchanged.
+    /// Give it to the kernel as it is now: unchanged, but for one to a real server that is the director itself by NAT.
     Punt,
     /// Free it.
     Drop,

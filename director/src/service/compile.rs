@@ -18,6 +18,7 @@ use super::{
     ServiceTable, Snapshot, TunnelId, Tunnels, VirtualService, overload,
 };
 use crate::connection::{TimeoutTable, protocol_number};
+use crate::ftp::FtpPorts;
 use crate::nexthop::{Hop, NextHops};
 use crate::scheduler::{Candidate, Load, Scheduler};
 use crate::stats::{Fleet, ServerTotals};
@@ -88,6 +89,9 @@ pub struct Compiler {
     lingering: HashMap<ServerKey, bool>,
     accounts: Accounts,
     marks: Arc<MarkRules>,
+    ftp_ports: FtpPorts,
+    /// A NAT real server is the director itself, or was since next hops were looked up last.
+    local_nat: bool,
 }
 
 impl Compiler {
@@ -108,15 +112,31 @@ impl Compiler {
             lingering: HashMap::new(),
             accounts: Accounts::default(),
             marks: Arc::default(),
+            ftp_ports: FtpPorts::default(),
+            local_nat: false,
         }
     }
 
-    /// The same, for packets that these rules mark.
+    /// The same, for packets that these rules mark. For one that has not compiled yet.
     #[must_use]
     pub fn marking(self, rules: MarkRules) -> Compiler {
-        let marks = Arc::new(rules);
-        let lookup = build_lookup(&self.compiled, &self.lingering, marks.clone());
-        Compiler { marks, lookup: Arc::new(lookup), ..self }
+        Compiler { marks: Arc::new(rules), ..self }.with_lookup()
+    }
+
+    /// The same, for FTP at these ports. For one that has not compiled yet.
+    #[must_use]
+    pub fn reading_ftp_at(self, ports: FtpPorts) -> Compiler {
+        Compiler { ftp_ports: ports, ..self }.with_lookup()
+    }
+
+    fn with_lookup(mut self) -> Compiler {
+        self.look_up_endpoints();
+        self
+    }
+
+    fn look_up_endpoints(&mut self) {
+        let lookup = build_lookup(&self.compiled, &self.lingering, self.marks.clone(), self.ftp_ports);
+        self.lookup = Arc::new(lookup);
     }
 
     /// A snapshot that knows no service and no way anywhere.
@@ -131,6 +151,7 @@ impl Compiler {
             timeouts: TimeoutTable::new(&Timeouts::default()),
             settings: Settings::default(),
             tunnels: Tunnels::default(),
+            local_nat: false,
         }
     }
 
@@ -164,7 +185,7 @@ impl Compiler {
             same_endpoints &= self.make(change);
         }
         if !same_endpoints {
-            self.lookup = Arc::new(build_lookup(&self.compiled, &self.lingering, self.marks.clone()));
+            self.look_up_endpoints();
         }
         Ok(Snapshot {
             version: self.version,
@@ -176,6 +197,7 @@ impl Compiler {
             timeouts: TimeoutTable::new(&input.timeouts),
             settings: input.settings,
             tunnels: self.tunnels.clone(),
+            local_nat: self.local_nat,
         })
     }
 
@@ -330,6 +352,7 @@ impl Compiler {
                 with_hop(entry, server.tunnel, &self.hops, &mut self.tunnels)
             }
         };
+        self.local_nat |= is_local_nat(&entry);
         if before != Some(&entry) {
             self.server_table.set(number as usize, Some(entry));
         }
@@ -392,6 +415,7 @@ impl Compiler {
         for (at, entry) in other {
             self.server_table.set(at, Some(entry));
         }
+        self.local_nat = self.server_table.iter().any(|(_, entry)| is_local_nat(entry));
     }
 
     fn release(&mut self, quiescent: u64, budget: usize) {
@@ -491,6 +515,10 @@ fn with_hop(server: RealServer, tunnel: Tunnel, hops: &NextHops, tunnels: &mut T
     RealServer { hop: hops.toward(server.address), tunnel, ..server }
 }
 
+fn is_local_nat(server: &RealServer) -> bool {
+    server.present && server.method == ForwardingMethod::Nat && server.hop == Hop::Local
+}
+
 /// Where replies of a service's NAT real servers come from.
 fn nat_servers(service: &model::Service) -> impl Iterator<Item = SocketAddr> {
     let nat = service.servers.iter().filter(|server| server.method == ForwardingMethod::Nat);
@@ -508,7 +536,8 @@ fn gue_ends(service: &model::Service) -> impl Iterator<Item = (IpAddr, u16)> {
 /// Whether connections to other ports of the VIP are this service's as well: FTP's data connections
 /// find their way by persistence (Linux `ip_vs_service_find` in `ip_vs_ctl.c`).
 fn catches_ftp_data(service: &model::Service) -> bool {
-    is_ftp(service) && service.persistence.is_some()
+    let is_ftp = service.key.protocol() == Some(Protocol::Tcp) && service.key.port() == FTP;
+    is_ftp && service.persistence.is_some()
 }
 
 /// Whether what its NAT real servers send unasked is of calls to it. What has a mark or every port could not be told
@@ -518,16 +547,14 @@ fn speaks_of_calls(service: &model::Service) -> bool {
     is_by_call && service.key.protocol() == Some(Protocol::Udp) && service.key.port() != 0
 }
 
-fn is_ftp(service: &model::Service) -> bool {
-    service.key.protocol() == Some(Protocol::Tcp) && service.key.port() == FTP
-}
-
 fn build_lookup(
     compiled: &ServiceTable,
     lingering: &HashMap<ServerKey, bool>,
     marks: Arc<MarkRules>,
+    ftp_ports: FtpPorts,
 ) -> ServiceLookup {
-    let mut endpoints = Endpoints { lingering: endpoints_of(lingering), marks, ..Endpoints::default() };
+    let lingering = endpoints_of(lingering, &ftp_ports);
+    let mut endpoints = Endpoints { lingering, marks, ftp_ports, ..Endpoints::default() };
     for (_, service) in compiled.iter() {
         endpoints.gue_ends.extend(gue_ends(&service.model));
         let (protocol, address) = match service.model.key {
@@ -548,7 +575,8 @@ fn build_lookup(
             endpoints.sip_servers.extend(servers);
         }
         // FTP's data come from other ports than commands.
-        let any_port = is_ftp(&service.model);
+        let any_port =
+            service.model.key.protocol() == Some(Protocol::Tcp) && ftp_ports.contains(address.port());
         let nat_servers = nat_servers(&service.model)
             .flat_map(|server| ports(server, any_port).map(move |port| (server.ip(), port, protocol)));
         let before = endpoints.nat_servers.len();
@@ -576,7 +604,7 @@ fn ports(server: SocketAddr, any: bool) -> impl Iterator<Item = u16> {
 }
 
 /// What packets of connections to these real servers may come from and go to.
-fn endpoints_of(servers: &HashMap<ServerKey, bool>) -> Lingering {
+fn endpoints_of(servers: &HashMap<ServerKey, bool>, ftp_ports: &FtpPorts) -> Lingering {
     let mut lingering = Lingering::default();
     for ((service, server), may_be_nat) in servers {
         let ServiceKey::Address { protocol, address } = service else {
@@ -587,7 +615,8 @@ fn endpoints_of(servers: &HashMap<ServerKey, bool>) -> Lingering {
             continue;
         };
         // FTP's data have other ports than its service.
-        let any_port = *protocol == Protocol::Tcp && address.port() == FTP;
+        let is_ftp = ftp_ports.contains(address.port()) || address.port() == FTP;
+        let any_port = *protocol == Protocol::Tcp && is_ftp;
         let protocol = protocol_number(*protocol);
         let port = |address: &SocketAddr| if any_port { 0 } else { address.port() };
         lingering.services.insert((address.ip(), port(address), protocol));

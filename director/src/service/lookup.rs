@@ -8,6 +8,7 @@ use std::sync::Arc;
 use control::model::{Family, Mark};
 
 use super::{MarkRules, ServiceId};
+use crate::ftp::FtpPorts;
 
 /// An address, a port, an IP protocol number.
 type Endpoint = (IpAddr, u16, u8);
@@ -42,6 +43,7 @@ pub struct ServiceLookup {
     asks_ingress: bool,
     /// Services by mark.
     marked: HashMap<(Mark, Family), ServiceId>,
+    ftp_ports: FtpPorts,
     /// Whether a service by mark has NAT real servers: data connections of FTP may be announced for any address.
     marks_by_nat: bool,
 }
@@ -70,6 +72,8 @@ pub struct Endpoints {
     pub marked: Vec<(Mark, Family, ServiceId)>,
     /// Whether any of these has NAT real servers.
     pub marks_by_nat: bool,
+    /// Ports of FTP's control connections.
+    pub ftp_ports: FtpPorts,
 }
 
 /// What is removed, but may still have connections: their lcores must be found. Port 0 stands for every port.
@@ -105,7 +109,7 @@ impl ServiceLookup {
     /// A table of these.
     pub fn build(endpoints: Endpoints) -> ServiceLookup {
         let Endpoints { services, nat_servers, ftp, ftp_by_nat, gue_ends, lingering, .. } = endpoints;
-        let Endpoints { marks, marked, marks_by_nat, sip_servers, .. } = endpoints;
+        let Endpoints { marks, marked, marks_by_nat, ftp_ports, sip_servers, .. } = endpoints;
         let services: Vec<_> = services
             .into_iter()
             .map(|(ip, port, protocol, id)| ((ip, port, protocol), Meaning::Service(id)))
@@ -130,6 +134,7 @@ impl ServiceLookup {
             marks,
             marked: marked.into_iter().map(|(mark, family, id)| ((mark, family), id)).collect(),
             marks_by_nat,
+            ftp_ports,
         };
         for (endpoint, meaning) in services.into_iter().chain(servers) {
             let mut at = hash(&endpoint) & (size - 1);
@@ -184,6 +189,12 @@ impl ServiceLookup {
     #[inline]
     pub fn marks(&self) -> &MarkRules {
         &self.marks
+    }
+
+    /// Ports of FTP's control connections by NAT.
+    #[inline]
+    pub fn ftp_ports(&self) -> &FtpPorts {
+        &self.ftp_ports
     }
 
     /// Whether [`ServiceLookup::marks`] ask which port received a packet.

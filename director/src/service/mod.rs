@@ -24,7 +24,17 @@ pub use tunnels::{TunnelId, Tunnels};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceId(pub u32);
 
+impl ServiceId {
+    /// None.
+    pub const NONE: ServiceId = ServiceId(u32::MAX);
+}
+
 /// A real server of a virtual service, as a number that stays the same as long as the real server
 /// exists or connections to it do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerId(pub u32);
+
+impl ServerId {
+    /// None: of a connection past a service.
+    pub const NONE: ServerId = ServerId(u32::MAX);
+}

@@ -90,6 +90,8 @@ pub struct Snapshot {
     pub settings: Settings,
     /// What tunnels put in front of packets.
     pub tunnels: Tunnels,
+    /// Whether a NAT real server is the director itself, so that what the kernel sends may be an answer of it.
+    pub local_nat: bool,
 }
 
 impl Snapshot {

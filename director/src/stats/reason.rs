@@ -57,6 +57,8 @@ reasons! {
     RequestDr Forwarded "request_dr",
     /// From a client to a real server by IP-IP tunnel.
     RequestTunnel Forwarded "request_tunnel",
+    /// Past a service by mark without an available real server, to where it was going.
+    RequestBypass Forwarded "request_bypass",
     /// From a real server back to its client by NAT.
     ReplyNat Forwarded "reply_nat",
     /// Answered with ICMP time exceeded: the TTL was used up.
@@ -71,6 +73,8 @@ reasons! {
     IcmpReply Forwarded "icmp_reply",
     /// An ICMP error about a tunnel's packet, turned into one for the client.
     IcmpTunnel Forwarded "icmp_tunnel",
+    /// Sent by the kernel from where a real server that is the director itself answers, but of no connection.
+    KernelsOwn Forwarded "kernels_own",
     /// Another lcore owns the connection.
     OtherLcore HandedOver "other_lcore",
     /// A fragment; another lcore gathers those of its packet.

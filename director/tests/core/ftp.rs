@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 
 use control::model::{ForwardingMethod, Protocol, Scheduler};
+use director::ftp::FtpPorts;
 use director::nexthop::Neighbour;
 use director::pipeline::Action;
+use director::service::Compiler;
 use director::stats::Reason;
 use proptest::prelude::*;
 
@@ -22,7 +24,7 @@ fn world(lcores: usize) -> World {
 }
 
 /// A segment with this text and sequence number.
-fn segment(from: (&str, u16), to: (&str, u16), sequence: u32, text: &str) -> Vec<u8> {
+pub(crate) fn segment(from: (&str, u16), to: (&str, u16), sequence: u32, text: &str) -> Vec<u8> {
     let mut data = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
     data.extend(sequence.to_be_bytes());
     data.extend([0, 0, 0, 0, 0x50, ACK, 0x20, 0, 0, 0, 0, 0]);
@@ -207,6 +209,73 @@ fn commands_that_come_in_pieces_are_understood_and_answers_are_waited_for() {
         let again = read(&send(&mut world, SERVER, CLIENT, sequence, whole)).0;
         assert_eq!(again, "227 Entering Passive Mode (10,99,0,1,195,80).\r\n");
     }
+}
+
+#[test]
+fn a_control_connection_lives_as_long_as_its_data_connection() {
+    for lcores in [1, 4] {
+        let mut world = world(lcores);
+        let transfer = |world: &mut World| {
+            open(world);
+            send(world, CLIENT, VIP, 1000, "PASV\r\n");
+            let answer = "227 Entering Passive Mode (10,0,2,11,195,80).\r\n";
+            send(world, SERVER, CLIENT, 5000, answer);
+            assert_eq!(syn(world, ("10.0.1.1", 30_002), (VIP.0, 50_000)).verdict.reason, Reason::RequestNat);
+        };
+        let data = |world: &mut World| {
+            let frame = segment(("10.0.1.1", 30_002), (VIP.0, 50_000), 1, "file");
+            assert_eq!(world.send_all(0, CLIENT_SIDE, &frame)[0].verdict.reason, Reason::RequestNat);
+        };
+        transfer(&mut world);
+        let quiet = |world: &mut World, with_wheel: bool| {
+            // Longer than an hour of an established connection's timeout in all.
+            for _ in 0..100 {
+                world.wait(40_000);
+                data(world);
+                if with_wheel {
+                    world.expire();
+                }
+            }
+        };
+        for with_wheel in [true, false] {
+            quiet(&mut world, with_wheel);
+            read(&send(&mut world, CLIENT, VIP, 1006, "NOOP\r\n"));
+        }
+        // Without data it ends in its own time.
+        world.wait(1_000_000);
+        world.expire();
+        // Its time may have been over before that of its data was noticed.
+        world.wait(100_000);
+        world.expire();
+        assert!(world.connections().is_empty(), "{:?}", world.connections());
+        assert_eq!(send(&mut world, CLIENT, VIP, 1012, "NOOP\r\n").verdict.action, Action::Punt);
+    }
+}
+
+#[test]
+fn other_ports_than_21_are_read_along_if_that_is_asked_for() {
+    let mut world = World::new(Vec::new());
+    world.compiler =
+        Compiler::new(64, 1024, world.fleet.clone()).reading_ftp_at(FtpPorts::new(&[2100, 2121]));
+    for port in [21, 2121] {
+        let address = format!("10.99.0.1:{port}");
+        let of = service(Protocol::Tcp, &address, Scheduler::Rr, ForwardingMethod::Nat, port, &[1]);
+        world.services.insert(of.key, of.into());
+    }
+    world.publish();
+    let client = ("10.0.1.1", 30_001);
+    for (port, name) in [(2121, "10,99,0,1"), (21, "10,0,2,11")] {
+        syn(&mut world, client, (VIP.0, port));
+        let frame =
+            segment((SERVER.0, port), client, 5000, "227 Entering Passive Mode (10,0,2,11,195,80).\r\n");
+        let answer = world.send(SERVER_SIDE, &frame);
+        assert_eq!(read(&answer).0, format!("227 Entering Passive Mode ({name},195,80).\r\n"));
+    }
+    assert_eq!(read(&syn(&mut world, ("10.0.1.1", 30_002), (VIP.0, 50_000))).2, ends((SERVER.0, 50_000)));
+    // Active data are from the port before that of commands.
+    world.send(CLIENT_SIDE, &segment(client, (VIP.0, 2121), 1000, "PORT 10,0,1,1,117,72\r\n"));
+    let data = syn(&mut world, (SERVER.0, 2120), ("10.0.1.1", 30_024));
+    assert_eq!(read(&data).1, ends((VIP.0, 2120)));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "tests, each of which uses a part of the world")]
 
 mod affinity;
+mod bypass;
 mod changes;
 mod dr;
 mod fragments;
@@ -13,6 +14,7 @@ mod ipsec;
 mod ipv6;
 mod lcore;
 mod least;
+mod local;
 mod malformed;
 mod marks;
 mod nat;

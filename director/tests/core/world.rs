@@ -238,6 +238,16 @@ impl World {
         self.snapshot = self.compiler.compile(input).unwrap();
     }
 
+    /// The kernel sends a frame by a port; what became of it on the lcore that owns its connection. Without an outcome it
+    /// leaves as it is.
+    pub fn kernel_sends(&mut self, frame: &[u8]) -> Option<Outcome> {
+        let mut packet = BytesPacket::new(frame);
+        let owner = self.pipelines[0].answerer(&self.snapshot, &mut packet)?;
+        let owner = &mut self.pipelines[usize::from(owner.0)];
+        let verdict = owner.answer(&self.snapshot, self.now, &mut packet)?;
+        Some(Outcome::of(verdict, &packet))
+    }
+
     /// Replaces a service's definition, as an edit does.
     pub fn edit(&mut self, key: ServiceKey, change: impl FnOnce(&mut Service)) {
         let mut service = Service::clone(&self.services[&key]);

@@ -49,6 +49,8 @@ pub enum Traffic {
     Udp,
     /// Segments without data of established connections.
     Tcp,
+    /// As [`Traffic::Udp`], but 5 in 100 are fragments: the two of each twentieth datagram or so.
+    UdpFragments,
     /// As [`Traffic::Udp`], over IPv6.
     Udp6,
     /// As [`Traffic::Tcp`], over IPv6.
@@ -69,7 +71,7 @@ impl Traffic {
     #[must_use]
     pub fn family(self) -> Family {
         match self {
-            Traffic::Udp | Traffic::Tcp => Family::V4,
+            Traffic::Udp | Traffic::Tcp | Traffic::UdpFragments => Family::V4,
             Traffic::Udp6 | Traffic::Tcp6 => Family::V6,
         }
     }
@@ -99,6 +101,7 @@ impl fmt::Display for Traffic {
         f.write_str(match self {
             Traffic::Udp => "udp",
             Traffic::Tcp => "tcp",
+            Traffic::UdpFragments => "udp-frag5",
             Traffic::Udp6 => "udp6",
             Traffic::Tcp6 => "tcp6",
         })

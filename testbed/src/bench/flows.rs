@@ -140,6 +140,13 @@ impl Templates {
         layout(self.traffic).frame_len
     }
 
+    /// Whether some frames are to be cut.
+    #[inline]
+    #[must_use]
+    pub fn are_cut(&self) -> bool {
+        self.traffic == Traffic::UdpFragments
+    }
+
     /// Address and port of the client of connection `n`.
     #[must_use]
     pub fn client(&self, n: u32) -> (IpAddr, u16) {

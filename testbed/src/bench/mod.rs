@@ -18,6 +18,7 @@ pub mod job;
 pub mod latency;
 pub mod machine;
 pub mod packet;
+mod pieces;
 pub mod plan;
 pub mod plot;
 pub mod process;

@@ -47,7 +47,8 @@ impl Group {
 pub struct Plan {
     /// What is measured on captures.
     pub groups: Vec<Group>,
-    /// Connections that a capture cannot hold, and those to compare them with: on stamped packets.
+    /// Connections that a capture cannot hold, and those to compare them with, and fragments, whose identifications must
+    /// differ from round to round: on stamped packets.
     pub stamped: Vec<(Traffic, u32)>,
     /// How often each is measured.
     pub rounds: u32,
@@ -96,6 +97,7 @@ impl Plan {
             stamped: BOTH
                 .into_iter()
                 .flat_map(|traffic| [(traffic, 1_000_000), (traffic, 10_000_000)])
+                .chain([(Traffic::UdpFragments, 10_000)])
                 .collect(),
             rounds: 5,
             stamped_rounds: 3,
@@ -119,7 +121,11 @@ impl Plan {
                 groups(&[Traffic::Udp], &[1_000_000], 2),
             ]
             .concat(),
-            stamped: vec![(Traffic::Udp, 1_000_000), (Traffic::Udp, 10_000_000)],
+            stamped: vec![
+                (Traffic::Udp, 1_000_000),
+                (Traffic::Udp, 10_000_000),
+                (Traffic::UdpFragments, 10_000),
+            ],
             rounds: 3,
             stamped_rounds: 1,
             span: Span { warm_up_ms: 80, run_ms: 150 },
@@ -140,7 +146,7 @@ impl Plan {
                 groups(&[Traffic::Udp], &[1000], 2),
             ]
             .concat(),
-            stamped: vec![(Traffic::Tcp, 1000)],
+            stamped: vec![(Traffic::Tcp, 1000), (Traffic::UdpFragments, 1000)],
             rounds: 1,
             stamped_rounds: 1,
             span: Span { warm_up_ms: 20, run_ms: 20 },

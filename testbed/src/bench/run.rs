@@ -221,7 +221,7 @@ impl Run {
                         let sample = forward(&mut director, &case, span)?;
                         rounds.push(Round { sample, floor, io: floor });
                     }
-                    let list = if connections == greatest {
+                    let list = if connections == greatest || traffic == Traffic::UdpFragments {
                         &mut self.report.cases
                     } else {
                         &mut self.report.stamped

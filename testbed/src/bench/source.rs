@@ -1,10 +1,12 @@
-//! Where packets come from when a capture cannot hold them: mbufs that are stamped anew for each burst.
+//! Where packets come from when a capture cannot hold them, or must not repeat: mbufs that are stamped anew for each
+//! burst.
 
 use director::dpdk::{BURST, Mbuf, MbufPool, PortQueues};
 use director::lcore::QueuePair;
 use director::packet::PacketBuf as _;
 
 use super::flows::{Order, Templates};
+use super::pieces::Pieces;
 
 /// Which connections the packets belong to.
 #[derive(Clone, Debug)]
@@ -22,6 +24,7 @@ pub struct Stamped {
     pool: MbufPool,
     templates: Templates,
     supply: Supply,
+    pieces: Pieces,
     out: PortQueues,
 }
 
@@ -29,7 +32,7 @@ impl Stamped {
     /// One that receives nothing yet.
     #[must_use]
     pub fn new(pool: MbufPool, templates: Templates, out: PortQueues) -> Stamped {
-        Stamped { pool, templates, supply: Supply::Nothing, out }
+        Stamped { pool, templates, supply: Supply::Nothing, pieces: Pieces::default(), out }
     }
 
     fn next(supply: &mut Supply) -> Option<u32> {
@@ -69,9 +72,14 @@ impl QueuePair for Stamped {
     #[inline]
     fn receive(&mut self, into: &mut Vec<Mbuf>) -> u16 {
         for _ in 0..BURST.min(into.capacity() - into.len()) {
-            let Some(n) = Self::next(&mut self.supply) else { break };
+            let are_cut = self.templates.are_cut();
+            let second = if are_cut { self.pieces.second() } else { None };
+            let Some(n) = second.or_else(|| Self::next(&mut self.supply)) else { break };
             let Some(mut mbuf) = self.pool.alloc(self.templates.frame_len()) else { break };
             self.templates.stamp(n, mbuf.bytes_mut());
+            if are_cut {
+                self.pieces.cut(n, mbuf.bytes_mut());
+            }
             into.push(mbuf);
         }
         0

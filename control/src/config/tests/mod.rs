@@ -11,6 +11,7 @@ const LEAST: &str = "[[port]]\ndevice = \"net_af_packet0,iface=eth0\"\n";
 
 /// Every key, with a value that is not its default.
 const WHOLE: &str = r#"socket = "/tmp/director.sock"
+ftp_ports = [21, 2121]
 
 [dpdk]
 hugepages = "no"
@@ -39,6 +40,7 @@ udp = 2_678_400
 [settings]
 am_droprate = 5
 amemthresh = 2000
+cache_bypass = true
 conn_reuse_mode = 3
 drop_entry = 1
 drop_packet = 2

@@ -99,6 +99,22 @@ fn a_socket_path_fits_the_kernels_address() {
 }
 
 #[test]
+fn ftp_has_eight_ports_at_most_each_once() {
+    let top = |ports: &str| format!("ftp_ports = [{ports}]\n{LEAST}");
+    assert_eq!(good(LEAST).ftp_ports, [21]);
+    assert_eq!(good(&top("")).ftp_ports, [0u16; 0]);
+    assert_eq!(good(&top("1, 2, 3, 4, 5, 6, 7, 65535")).ftp_ports.len(), 8);
+    for (ports, error) in [
+        ("0", "1:14 ftp_ports[0]: 0 is out of range"),
+        ("65536", "1:14 ftp_ports[0]: 65536 is out of range"),
+        ("21, 21", "1:18 ftp_ports[1]: port 21 is named twice"),
+        ("1, 2, 3, 4, 5, 6, 7, 8, 9", "1:38 ftp_ports[8]: there is no room for this port"),
+    ] {
+        assert_eq!(wrong(&top(ports)).0, [error]);
+    }
+}
+
+#[test]
 fn a_rule_for_marks_asks_for_what_packets_can_have() {
     for (lines, error, remedy) in [
         ("dscp = 1", "3:1 mark[0]: the rule has no `mark`", "mark = 1"),

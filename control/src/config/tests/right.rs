@@ -39,6 +39,7 @@ fn whatever_can_be_left_out_has_its_default() {
                 udp: Duration::from_secs(300),
             },
             settings: Settings::default(),
+            ftp_ports: vec![21],
             ports: vec![port],
             marks: vec![],
             model: Model::default(),
@@ -93,6 +94,7 @@ fn every_key_reaches_the_configuration() {
         nat_icmp_send: true,
         schedule_icmp: true,
         mss_clamp: true,
+        cache_bypass: true,
         pmtu_disc: false,
         lblc_expiration: Duration::from_secs(60),
         lblcr_expiration: Duration::from_secs(2_678_400),
@@ -146,10 +148,11 @@ further EAL arguments: --log-level=lib.eal:debug --iova-mode=va
 2 worker lcores on CPUs 1, 3, sleeping when idle
 room for 5000 connections of IPv4 and 3000 of IPv6 per lcore, 700 templates, 10 services and 20 servers
 timeouts tcp 60 s, tcp_fin 10 s, udp 2678400 s
-settings am_droprate 5, amemthresh 2000, conn_reuse_mode 3, drop_entry 1, drop_packet 2, \
+settings am_droprate 5, amemthresh 2000, cache_bypass true, conn_reuse_mode 3, drop_entry 1, drop_packet 2, \
 expire_nodest_conn true, expire_quiescent_template true, lblc_expiration 60, lblcr_expiration 2678400, \
 mss_clamp true, nat_icmp_send true, pmtu_disc false, run_estimation false, schedule_icmp true, secure_tcp 3, sloppy_sctp true, \
 sloppy_tcp true
+FTP by nat at TCP ports 21, 2121
 port 0 net_tap0,iface=dtap0, virtual device of net_tap, mirrored by dir0, mtu 1400, \
 512 receive and 256 transmit descriptors, RSS by source alone if the device can
 port 1 0000:03:00.0, PCI device, without a mirror, mtu 1500, 1024 receive and 1024 transmit descriptors
