@@ -13,6 +13,14 @@ impl Tick {
         self.0.wrapping_sub(earlier.0)
     }
 
+    /// As [`Tick::since`], of a moment that another lcore may have noted. Each reads its clock once in a turn, so that one
+    /// may note what is still to come for another: then 0. Right as long as less than 37 days lie between.
+    #[inline]
+    pub fn since_anyones(self, earlier: Tick) -> u32 {
+        let elapsed = self.since(earlier);
+        if elapsed > u32::MAX / 2 + u32::MAX / 4 { 0 } else { elapsed }
+    }
+
     /// The moment `milliseconds` later.
     #[inline]
     pub fn after(self, milliseconds: u32) -> Tick {

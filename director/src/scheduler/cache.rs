@@ -76,7 +76,8 @@ impl<V: Copy + Default> Cache<V> {
         let hash = hash(address);
         let mut shard = self.lock(hash)?;
         let mut places = Self::bucket(&mut shard, hash).iter_mut();
-        let place = places.find(|place| place.address == Some(address) && now.since(place.used) <= life);
+        let place =
+            places.find(|place| place.address == Some(address) && now.since_anyones(place.used) <= life);
         Ok(place.map(|place| {
             place.used = now;
             place.value
@@ -91,7 +92,7 @@ impl<V: Copy + Default> Cache<V> {
         let own = bucket.iter().position(|place| place.address == Some(address));
         let at = own.unwrap_or_else(|| {
             let age = |place: &Place<V>| match place.address {
-                Some(_) => u64::from(now.since(place.used)),
+                Some(_) => u64::from(now.since_anyones(place.used)),
                 None => u64::MAX,
             };
             (0..WAYS).max_by_key(|at| age(&bucket[*at])).unwrap_or_default()

@@ -215,6 +215,15 @@ mod tests {
     }
 
     #[test]
+    fn another_lcores_clock_may_be_ahead() {
+        let mut world = World::new(&[1, 1]);
+        assert_eq!(world.choose(1), Some(0));
+        world.load.set(0, (1, 0));
+        world.now = Tick(world.now.0.wrapping_sub(1));
+        assert_eq!(world.choose(1), Some(0));
+    }
+
+    #[test]
     fn what_is_not_used_for_a_day_is_forgotten() {
         let mut world = World::new(&[1, 1]);
         assert_eq!(world.choose(1), Some(0));
