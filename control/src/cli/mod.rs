@@ -1,6 +1,7 @@
 //! `directorctl`: commands, their arguments and their output.
 
 mod connection;
+pub mod ipvsadm;
 mod latency;
 mod names;
 mod output;
@@ -115,12 +116,16 @@ Examples:
     },
 }
 
-/// Runs `directorctl` with these arguments, the program's name first.
+/// Runs `directorctl` with these arguments, the program's name first; by another name it is [`ipvsadm`].
 pub fn run<I, T>(arguments: I) -> ExitCode
 where
     I: IntoIterator<Item = T>,
-    T: Into<OsString> + Clone,
+    T: Into<OsString>,
 {
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    if let Some(face) = arguments.first().and_then(|program| ipvsadm::Face::of(program)) {
+        return ipvsadm::run(face, &arguments);
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {

@@ -26,7 +26,9 @@ pub(crate) type Page = (ConnectionFilter, Option<String>, Option<u32>);
 /// Keeps services in memory; invents connections.
 pub(crate) struct FakeDirector {
     services: Mutex<Vec<ServiceStatus>>,
-    connections: usize,
+    /// Rates, where a test has its own.
+    rates: Vec<ServiceRates>,
+    connections: Vec<ConnectionStatus>,
     settings: Mutex<Settings>,
     timeouts: Mutex<TimeoutsInForce>,
     /// The pages of connections that were asked for.
@@ -54,6 +56,13 @@ fn find(services: &mut [ServiceStatus], key: ServiceKey) -> Result<&mut ServiceS
             "list them with `directorctl service list`",
         )
     })
+}
+
+impl FakeDirector {
+    /// What there is now.
+    pub(crate) fn services(&self) -> Vec<ServiceStatus> {
+        self.services.lock().expect("no handler panicked").clone()
+    }
 }
 
 impl Handler for FakeDirector {
@@ -141,10 +150,10 @@ impl Handler for FakeDirector {
             }
             Request::ConnectionList { filter, cursor, limit } => {
                 let start = cursor.as_deref().map_or(0, |cursor| cursor.parse().expect("a cursor of ours"));
-                let end = self.connections.min(start + limit.unwrap_or(1000) as usize);
+                let end = self.connections.len().min(start + limit.unwrap_or(1000) as usize);
                 self.pages.lock().expect("no handler panicked").push((filter, cursor, limit));
-                let next = (end < self.connections).then(|| end.to_string());
-                let connections = (start..end).map(connection).collect();
+                let next = (end < self.connections.len()).then(|| end.to_string());
+                let connections = self.connections[start..end].to_vec();
                 return Ok(Reply::ConnectionList(ConnectionList { connections, next }));
             }
             Request::Settings {} => {
@@ -175,6 +184,9 @@ impl Handler for FakeDirector {
             }
             Request::Rates {} => {
                 let rates = Rates { cps: 1, inpps: 20, outpps: 19, inbps: 2_000, outbps: 123_456_789_000 };
+                if !self.rates.is_empty() {
+                    return Ok(Reply::Rates(RateList { all: rates, services: self.rates.clone() }));
+                }
                 let services = services.iter().map(|status| ServiceRates {
                     service: status.service,
                     rates,
@@ -246,11 +258,31 @@ pub(crate) struct Running {
 impl Running {
     /// Serves with this many connections to list.
     pub(crate) fn start(connections: usize, limits: Limits) -> Running {
+        let connections = (0..connections).map(connection).collect();
+        Running::serve(Vec::new(), Vec::new(), connections, limits)
+    }
+
+    /// Serves with these services, rates and connections.
+    pub(crate) fn start_with(
+        services: Vec<ServiceStatus>,
+        rates: Vec<ServiceRates>,
+        connections: Vec<ConnectionStatus>,
+    ) -> Running {
+        Running::serve(services, rates, connections, Limits::default())
+    }
+
+    fn serve(
+        services: Vec<ServiceStatus>,
+        rates: Vec<ServiceRates>,
+        connections: Vec<ConnectionStatus>,
+        limits: Limits,
+    ) -> Running {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("director.sock");
         let pages = Mutex::default();
         let director = Arc::new(FakeDirector {
-            services: Mutex::default(),
+            services: Mutex::new(services),
+            rates,
             connections,
             settings: Mutex::default(),
             timeouts: Mutex::new(Timeouts::default().into()),

@@ -1,0 +1,296 @@
+//! What holds of every command line and every rule set.
+
+use std::time::Duration;
+
+use control::cli::ipvsadm::{NoNames, SystemNames, parse};
+use control::model::{
+    ForwardingMethod, GueChecksum, Persistence, Scheduler, SchedulerFlags, ServiceKey, Thresholds, Tunnel,
+    Weight,
+};
+use control::protocol::{Counters, ServerStatus, ServiceStatus};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+
+use super::original::original;
+use super::support::Running;
+use super::{netlink, session};
+
+/// Words that mean something to ipvsadm, and some that nearly do.
+const WORDS: &[&str] = &[
+    "-A",
+    "-E",
+    "-D",
+    "-C",
+    "-L",
+    "-l",
+    "-Z",
+    "-a",
+    "-e",
+    "-d",
+    "-R",
+    "-S",
+    "--set",
+    "--start-daemon",
+    "--stop-daemon",
+    "-t",
+    "-u",
+    "--sctp-service",
+    "-f",
+    "-6",
+    "-s",
+    "-p",
+    "-M",
+    "--pe",
+    "-b",
+    "-o",
+    "-r",
+    "-g",
+    "-i",
+    "-m",
+    "-w",
+    "-x",
+    "-y",
+    "--tun-type",
+    "--tun-port",
+    "--tun-nocsum",
+    "--tun-csum",
+    "--tun-remcsum",
+    "-n",
+    "-c",
+    "-X",
+    "--timeout",
+    "--daemon",
+    "--stats",
+    "--rate",
+    "--thresholds",
+    "--persistent-conn",
+    "--tun-info",
+    "--nosort",
+    "--sort",
+    "--exact",
+    "--syncid",
+    "--sync-maxlen",
+    "--mcast-interface",
+    "--mcast-group",
+    "--mcast-port",
+    "--mcast-ttl",
+    "--",
+    "-",
+    "=",
+    "10.0.0.1:80",
+    "10.0.0.2",
+    "[2001:db8::1]:80",
+    "2001:db8::2",
+    "10.0.0.1:http",
+    "[10.0.0.1]:80",
+    "master",
+    "backup",
+    "gue",
+    "gre",
+    "ipip",
+    "6080",
+    "0",
+    "1",
+    "300",
+    "65535",
+    "4294967295",
+    "-1",
+    "rr",
+    "sh",
+    "mh",
+    "sh-port",
+    "mh-port",
+    "flag-1,flag-2",
+    "255.255.255.0",
+    "64",
+    "224.0.0.81",
+    "ff02::1",
+    "eth0",
+    "sip",
+    "-Ln",
+    "-Lnc",
+    "-mw5",
+    "-gx3y2",
+    "-p=5",
+    "-t10.0.0.9:443",
+    "--tcp-service=10.0.0.9:443",
+    "--weight=7",
+    "--stats=1",
+    "-n=1",
+    "--nosuch",
+    "-q",
+    "",
+];
+
+fn line_of_words() -> impl Strategy<Value = Vec<String>> {
+    let first = select(&WORDS[..15]);
+    let service = option::weighted(
+        0.7,
+        select(vec!["-t 10.0.0.1:80", "-u 10.0.0.1:53", "-f 1", "-t [2001:db8::1]:80"]),
+    );
+    let server =
+        option::weighted(0.4, select(vec!["-r 10.0.0.2", "-r 10.0.0.2:8080", "-r [2001:db8::2]:80"]));
+    let rest = vec(select(WORDS), 0..6);
+    (first, service, server, rest).prop_map(|(first, service, server, rest)| {
+        let words = [Some(first), service, server].into_iter().flatten().flat_map(|words| words.split(' '));
+        words.chain(rest).map(str::to_owned).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_command_line_panics(words in vec(prop_oneof![select(WORDS).prop_map(str::to_owned), "\\PC{0,12}", any::<String>()], 0..12)) {
+        let _ = parse("ipvsadm", &words, &NoNames);
+    }
+
+    #[test]
+    fn no_likely_command_line_panics(words in line_of_words()) {
+        let _ = parse("ipvsadm", &words, &NoNames);
+    }
+}
+
+/// As many as there is patience for: each is a process.
+#[test]
+fn command_lines_of_chance_are_understood_as_by_the_original() {
+    let Some(original) = original() else { return };
+    let mut runner = TestRunner::default();
+    for _ in 0..400 {
+        let words = line_of_words().new_tree(&mut runner).expect("a line").current();
+        // It would read a service from memory that nobody has written.
+        let run = original.run(&words, "", "nothing\n");
+        match parse("ipvsadm", &words, &SystemNames::default()) {
+            Ok(command) => {
+                let question: Vec<String> = netlink::question(&command).into_iter().collect();
+                assert_eq!(run.asked, question, "{words:?}");
+            }
+            Err(complaint) => {
+                let errors = format!("{}\n", complaint.text);
+                let ours = (i32::from(complaint.status), errors.as_str());
+                assert_eq!((run.status, run.errors.as_str()), ours, "{words:?}");
+                assert_eq!(run.asked, [""; 0], "{words:?}");
+            }
+        }
+    }
+}
+
+fn key() -> impl Strategy<Value = ServiceKey> {
+    let place = prop_oneof![
+        (1u8..=223, 0u8..=255, 1u16..).prop_map(|(a, d, port)| format!("{a}.0.0.{d}:{port}")),
+        (0u16.., 1u16..).prop_map(|(low, port)| format!("[2001:db8::{low:x}]:{port}")),
+    ];
+    let address = (select(vec!["tcp", "udp", "sctp"]), place)
+        .prop_map(|(protocol, place)| format!("{protocol} {place}"));
+    let mark = (1u32.., select(vec!["", "/ipv6"])).prop_map(|(mark, family)| format!("mark {mark}{family}"));
+    prop_oneof![3 => address, 1 => mark].prop_map(|text| text.parse().expect("a key"))
+}
+
+fn scheduling() -> impl Strategy<Value = (Scheduler, SchedulerFlags)> {
+    let names = "rr wrr lc wlc lblc lblcr dh sh mh sed nq fo ovf twos";
+    (select(names.split(' ').collect::<Vec<_>>()), any::<bool>(), any::<bool>()).prop_map(
+        |(name, fallback, port)| {
+            let scheduler: Scheduler = name.parse().expect(name);
+            let flags = SchedulerFlags { fallback, port };
+            (
+                scheduler,
+                if matches!(scheduler, Scheduler::Sh | Scheduler::Mh) {
+                    flags
+                } else {
+                    SchedulerFlags::default()
+                },
+            )
+        },
+    )
+}
+
+fn tunnel() -> impl Strategy<Value = Tunnel> {
+    let checksum = select(vec![GueChecksum::None, GueChecksum::Full, GueChecksum::Remote]);
+    prop_oneof![
+        Just(Tunnel::Ipip),
+        any::<bool>().prop_map(|checksum| Tunnel::Gre { checksum }),
+        (1u16.., checksum)
+            .prop_map(|(port, checksum)| Tunnel::Gue { port: port.try_into().expect("not 0"), checksum }),
+    ]
+}
+
+fn servers(key: ServiceKey) -> impl Strategy<Value = Vec<ServerStatus>> {
+    let method = select(vec![ForwardingMethod::Nat, ForwardingMethod::Dr, ForwardingMethod::Tunnel]);
+    let one = (1u8..=254, any::<bool>(), 1u16.., method, tunnel(), any::<u16>()).prop_map(
+        move |(number, other_family, port, method, tunnel, weight)| {
+            let by_tunnel = method == ForwardingMethod::Tunnel;
+            let ipv4 = key.ip().is_ipv4() != (other_family && by_tunnel);
+            let ip = if ipv4 { format!("10.1.0.{number}") } else { format!("2001:db8:1::{number:x}") };
+            let free = key.is_mark() || method == ForwardingMethod::Nat;
+            let port = if free { port } else { key.port() };
+            ServerStatus {
+                address: (ip.parse::<std::net::IpAddr>().expect("an address"), port).into(),
+                method,
+                tunnel: if by_tunnel { tunnel } else { Tunnel::Ipip },
+                weight: Weight(weight),
+                thresholds: Thresholds::default(),
+                overloaded: false,
+                active: 3,
+                inactive: 4,
+                counters: Counters { connections: 5, ..Counters::default() },
+            }
+        },
+    );
+    vec(one, 0..5).prop_map(|mut servers| {
+        servers.sort_by_key(|server| server.address);
+        servers.dedup_by_key(|server| server.address);
+        servers
+    })
+}
+
+fn service() -> impl Strategy<Value = ServiceStatus> {
+    (key(), scheduling(), option::of((1u32..=2_678_400, 1u8..=128)), any::<bool>()).prop_flat_map(
+        |(key, (scheduler, flags), persistence, one_packet)| {
+            let persistence = persistence.map(|(seconds, bits)| {
+                let bits = if key.ip().is_ipv4() { bits.min(32) } else { bits };
+                Persistence::of_clients(Duration::from_secs(seconds.into()), bits)
+            });
+            let udp = key.protocol().is_none_or(|protocol| protocol.to_string() == "udp");
+            servers(key).prop_map(move |servers| ServiceStatus {
+                service: key,
+                scheduler,
+                flags,
+                persistence,
+                one_packet: one_packet && udp,
+                counters: Counters {
+                    connections: 7,
+                    packets_in: 70,
+                    packets_out: 60,
+                    bytes_in: 700,
+                    bytes_out: 600,
+                },
+                servers,
+            })
+        },
+    )
+}
+
+/// In an order that does not matter.
+fn ordered(mut services: Vec<ServiceStatus>) -> Vec<ServiceStatus> {
+    services.sort_by_key(|status| status.service);
+    services.iter_mut().for_each(|status| status.servers.sort_by_key(|server| server.address));
+    services
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn every_rule_set_survives_being_saved_and_restored(services in vec(service(), 0..12)) {
+        let mut services = ordered(services);
+        services.dedup_by_key(|status| status.service);
+        let before = Running::start_with(services.clone(), Vec::new(), Vec::new());
+        let saved = session::good(&before.path, "-S -n");
+        let after = Running::start_with(Vec::new(), Vec::new(), Vec::new());
+        let output = session::run("ipvsadm", &after.path, "-R", &saved);
+        prop_assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        prop_assert_eq!(ordered(after.director.services()), services);
+        prop_assert_eq!(session::good(&after.path, "-S -n"), saved);
+    }
+}
