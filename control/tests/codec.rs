@@ -10,8 +10,9 @@ use control::model::{
 use control::protocol::{
     ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Envelope, Framer, Latency, LatencySummary,
     LcoreStats, PersistenceChange, PersistenceOptions, PortStats, RateList, Rates, Refusal, Reply, Request,
-    ServerRates, ServerStatus, ServiceList, ServiceRates, ServiceStatus, SettingsList, Stats,
-    TimeoutsInForce, Version, decode_reply, decode_request, encode_reply, encode_request,
+    ServerRates, ServerStatus, ServiceList, ServiceRates, ServiceStatus, SettingsList, Stats, TemplateFilter,
+    TemplateList, TemplateStatus, TimeoutsInForce, Version, decode_reply, decode_request, encode_reply,
+    encode_request,
 };
 use proptest::array::uniform7;
 use proptest::collection::{btree_map, vec};
@@ -168,6 +169,11 @@ fn request() -> impl Strategy<Value = Request> {
         (service(), address()).prop_map(|(service, address)| Request::ServerDelete { service, address }),
         (filter(), any::<Option<String>>(), any::<Option<u32>>())
             .prop_map(|(filter, cursor, limit)| Request::ConnectionList { filter, cursor, limit }),
+        (option::of(service()), option::of(address()), any::<Option<IpAddr>>(), any::<Option<String>>())
+            .prop_map(|(service, server, client, cursor)| {
+                let filter = TemplateFilter { service, server, client };
+                Request::TemplateList { filter, cursor, limit: Some(10) }
+            }),
         Just(Request::Stats {}),
         option::of(service()).prop_map(|service| Request::StatsZero { service }),
         Just(Request::Rates {}),
@@ -209,6 +215,14 @@ prop_compose! {
         method in method(), state: String, expires_in_ms: u64, lcore: u8,
     ) -> ConnectionStatus {
         ConnectionStatus { protocol, client, virtual_address, server, method, state, expires_in_ms, lcore }
+    }
+}
+
+prop_compose! {
+    fn template()(
+        service in service(), client: IpAddr, server in address(), assured: bool, connections: u32, expires_in_ms: u64,
+    ) -> TemplateStatus {
+        TemplateStatus { service, client, server, assured, connections, expires_in_ms }
     }
 }
 
@@ -283,6 +297,8 @@ fn reply() -> impl Strategy<Value = Reply> {
         vec(service_status(), 0..4).prop_map(|services| Reply::ServiceList(ServiceList { services })),
         (vec(connection(), 0..4), any::<Option<String>>())
             .prop_map(|(connections, next)| Reply::ConnectionList(ConnectionList { connections, next })),
+        (vec(template(), 0..4), any::<Option<String>>())
+            .prop_map(|(templates, next)| Reply::TemplateList(TemplateList { templates, next })),
         stats.prop_map(Reply::Stats),
         (rates(), vec(service_rates(), 0..3))
             .prop_map(|(all, services)| Reply::Rates(RateList { all, services })),

@@ -2,7 +2,7 @@
 
 use control::protocol::{
     ConnectionList, Done, Latency, RateList, Refusal, Request, ServiceList, SettingsList, Stats,
-    TimeoutsInForce, Version, decode_reply, decode_request, encode_request,
+    TemplateList, TimeoutsInForce, Version, decode_reply, decode_request, encode_request,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -74,6 +74,7 @@ fn every_example_reply_is_what_the_code_makes_of_it() {
             }
             ("service.list", Ok(ok)) => shown_exactly::<ServiceList>(request, &ok),
             ("connection.list", Ok(ok)) => shown_exactly::<ConnectionList>(request, &ok),
+            ("template.list", Ok(ok)) => shown_exactly::<TemplateList>(request, &ok),
             ("stats", Ok(ok)) => shown_exactly::<Stats>(request, &ok),
             ("settings", Ok(ok)) => shown_exactly::<SettingsList>(request, &ok),
             ("timeouts", Ok(ok)) => shown_exactly::<TimeoutsInForce>(request, &ok),

@@ -14,6 +14,7 @@ mod reply;
 mod request;
 mod server;
 mod strict;
+mod template;
 
 pub use bind::BindError;
 pub use client::{Client, ClientError, DEFAULT_SOCKET, DEFAULT_TIMEOUT};
@@ -31,3 +32,4 @@ pub use reply::{
 };
 pub use request::{ConnectionFilter, DEFAULT_PAGE, MAX_PAGE, Request};
 pub use server::{Handler, Limits, Peer, Server, may_change};
+pub use template::{TemplateFilter, TemplateList, TemplateStatus};

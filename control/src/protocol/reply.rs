@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::inforce::{SettingsList, TimeoutsInForce};
 use super::latency::LatencySummary;
 use super::rates::{RateList, Rates};
+use super::template::TemplateList;
 use crate::model::{
     ForwardingMethod, Persistence, Protocol, Scheduler, SchedulerFlags, ServiceKey, Thresholds, Tunnel,
     Weight,
@@ -24,6 +25,8 @@ pub enum Reply {
     ServiceList(ServiceList),
     /// To `connection.list`.
     ConnectionList(ConnectionList),
+    /// To `template.list`.
+    TemplateList(TemplateList),
     /// To `stats`.
     Stats(Stats),
     /// To `latency`.

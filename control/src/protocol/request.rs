@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::options::{PersistenceChange, PersistenceOptions};
 use super::strict::{strict_server, strict_service, strict_service_option};
+use super::template::TemplateFilter;
 use crate::model::{
     ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, ServiceKey, SettingValue, Tunnel,
     Weight,
@@ -130,6 +131,20 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u32>,
     },
+    /// Lists persistence templates, one page per request. Precondition: `cursor`, if given, is the `next` of an earlier
+    /// page of this director.
+    #[serde(rename = "template.list")]
+    TemplateList {
+        /// Which templates; absent: all.
+        #[serde(default)]
+        filter: TemplateFilter,
+        /// Where to go on; absent: at the beginning.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
+        /// Most templates in the page; absent: [`DEFAULT_PAGE`], at most [`MAX_PAGE`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+    },
     /// What is set of the whole director. No precondition.
     #[serde(rename = "settings")]
     Settings {},
@@ -184,7 +199,7 @@ pub enum Request {
 
 impl Request {
     /// Every value `"request"` may have.
-    pub const NAMES: [&'static str; 17] = [
+    pub const NAMES: [&'static str; 18] = [
         "service.add",
         "service.edit",
         "service.delete",
@@ -193,6 +208,7 @@ impl Request {
         "server.edit",
         "server.delete",
         "connection.list",
+        "template.list",
         "settings",
         "settings.set",
         "timeouts",
@@ -215,6 +231,7 @@ impl Request {
             Request::ServerEdit { .. } => "server.edit",
             Request::ServerDelete { .. } => "server.delete",
             Request::ConnectionList { .. } => "connection.list",
+            Request::TemplateList { .. } => "template.list",
             Request::Settings {} => "settings",
             Request::SettingsSet { .. } => "settings.set",
             Request::Timeouts {} => "timeouts",
@@ -241,6 +258,7 @@ impl Request {
             | Request::StatsZero { .. } => true,
             Request::ServiceList {}
             | Request::ConnectionList { .. }
+            | Request::TemplateList { .. }
             | Request::Settings {}
             | Request::Timeouts {}
             | Request::Stats {}

@@ -11,11 +11,11 @@ use control::model::{
     ForwardingMethod, GueChecksum, Persistence, Scheduler, SchedulerFlags, Thresholds, Tunnel, Weight,
 };
 use control::protocol::{
-    ConnectionStatus, Counters, Rates, ServerRates, ServerStatus, ServiceRates, ServiceStatus,
+    ConnectionStatus, Counters, Rates, ServerRates, ServerStatus, ServiceRates, ServiceStatus, TemplateStatus,
 };
 
 use super::original::{Original, original, records};
-use super::support::Running;
+use super::support::{Running, World};
 use super::{netlink, session};
 
 fn counters(scale: u64) -> Counters {
@@ -177,7 +177,7 @@ fn connections() -> Vec<ConnectionStatus> {
     ]
 }
 
-/// What a kernel shows of them in /proc/net/ip_vs_conn.
+/// What a kernel shows of them in /proc/net/ip_vs_conn, with what it shows of `templates()` (Linux `ip_vs_sched_persist`).
 fn table(connections: &[ConnectionStatus]) -> String {
     let mut text =
         String::from("Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n");
@@ -189,7 +189,44 @@ fn table(connections: &[ConnectionStatus]) -> String {
         let seconds = one.expires_in_ms / 1_000;
         let _ = writeln!(text, "{protocol} {client} {virtual_address} {server} {} {seconds}", one.state);
     }
-    text
+    text + "\
+TCP 0A000000 0000 CFAF2C6E 0050 C0A80A0A 0050 ASSURED 297
+TCP 0A000100 0000 CFAF2C6E 0050 C0A80A0A 0050 NONE 60
+TCP 0A000000 0000 CFAF2C6E 0000 C0A80A0A 0000 ASSURED 1
+TCP 2001:db8:1:: 0000 2001:db8::80 0050 192.168.10.5 0050 ASSURED 1
+UDP 0A000002 0000 CFAF2C6E 13C4 C0A80A09 13C4 NONE 0
+IP 0A000002 0000 00000001 0000 C0A80A03 0000 NONE 58
+IP 0A000003 0000 00000001 0000 C0A80A02 0000 ASSURED 58
+IP 2001:db8:1:: 0000 0:1:: 0000 2001:db8::1:0:0:1 0000 ASSURED 58
+"
+}
+
+/// Templates: of a port, of all ports, of FTP, of marks.
+fn templates() -> Vec<TemplateStatus> {
+    let one = |service: &str, client: &str, server: &str, assured, milliseconds| TemplateStatus {
+        service: service.parse().expect(service),
+        client: client.parse().expect(client),
+        server: server.parse().expect(server),
+        assured,
+        connections: 2,
+        expires_in_ms: milliseconds,
+    };
+    vec![
+        one("tcp 207.175.44.110:80", "10.0.0.0", "192.168.10.10:80", true, 297_000),
+        one("tcp 207.175.44.110:80", "10.0.1.0", "192.168.10.10:80", false, 60_000),
+        one("tcp 207.175.44.110:21", "10.0.0.0", "192.168.10.10:21", true, 1_000),
+        one("tcp [2001:db8::80]:80", "2001:db8:1::", "192.168.10.5:80", true, 1_000),
+        one("udp 207.175.44.110:5060", "10.0.0.2", "192.168.10.9:5060", false, 999),
+        one("mark 1", "10.0.0.2", "192.168.10.3:0", false, 58_000),
+        one("mark 1", "10.0.0.3", "192.168.10.2:80", true, 58_000),
+        one("mark 1/ipv6", "2001:db8:1::", "[2001:db8:0:0:1::1]:0", true, 58_000),
+    ]
+}
+
+fn world() -> World {
+    let services = services();
+    let rates = rates_of(&services);
+    World { rates, services, connections: connections(), templates: templates() }
 }
 
 /// The formats by the names of their files.
@@ -225,7 +262,7 @@ fn words(line: &str) -> Vec<String> {
 
 #[test]
 fn listings_are_the_originals_byte_for_byte() {
-    let running = Running::start_with(services(), rates_of(&services()), connections());
+    let running = Running::start_with(world());
     for (name, line) in FORMATS {
         let recorded = fs::read_to_string(path(name)).expect(name);
         assert_eq!(session::good(&running.path, line), recorded, "{line}");
@@ -245,8 +282,13 @@ fn theirs(original: &Original, line: &str) -> String {
         if only.is_some_and(|only| only != status.service) {
             continue;
         }
+        let held_by = |server: &ServerStatus| {
+            let held = |one: &&TemplateStatus| (one.service, one.server) == (status.service, server.address);
+            templates().iter().filter(held).count() as u32
+        };
+        let held: Vec<u32> = status.servers.iter().map(held_by).collect();
         let server_rates: Vec<Rates> = rates.servers.iter().map(|server| server.rates).collect();
-        answers.push_str(&netlink::answers(status, &rates.rates, &server_rates, &[]));
+        answers.push_str(&netlink::answers(status, &rates.rates, &server_rates, &held));
     }
     let run = original.run(&words(line), &answers, &table(&connections()));
     assert_eq!((run.status, run.errors.as_str()), (0, ""), "{line}");
@@ -269,7 +311,7 @@ fn listings_are_recorded_as_the_original_prints_them() {
 #[test]
 fn names_are_those_that_the_original_finds() {
     let Some(original) = original() else { return };
-    let running = Running::start_with(services(), rates_of(&services()), connections());
+    let running = Running::start_with(world());
     for line in NAMED {
         assert_eq!(session::good(&running.path, line), theirs(original, line), "{line}");
     }

@@ -16,7 +16,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
 use super::original::original;
-use super::support::Running;
+use super::support::{Running, World};
 use super::{netlink, session};
 
 /// Words that mean something to ipvsadm, and some that nearly do.
@@ -285,9 +285,9 @@ proptest! {
     fn every_rule_set_survives_being_saved_and_restored(services in vec(service(), 0..12)) {
         let mut services = ordered(services);
         services.dedup_by_key(|status| status.service);
-        let before = Running::start_with(services.clone(), Vec::new(), Vec::new());
+        let before = Running::start_with(World { services: services.clone(), ..World::default() });
         let saved = session::good(&before.path, "-S -n");
-        let after = Running::start_with(Vec::new(), Vec::new(), Vec::new());
+        let after = Running::start_with(World::default());
         let output = session::run("ipvsadm", &after.path, "-R", &saved);
         prop_assert_eq!(String::from_utf8_lossy(&output.stderr), "");
         prop_assert_eq!(ordered(after.director.services()), services);

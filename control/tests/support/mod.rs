@@ -16,7 +16,8 @@ use control::model::{
 use control::protocol::{
     ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Handler, Latency, LatencySummary,
     LcoreStats, Limits, Peer, PortStats, RateList, Rates, Refusal, Reply, Request, Server, ServerRates,
-    ServerStatus, ServiceList, ServiceRates, ServiceStatus, Stats, TimeoutsInForce, Version,
+    ServerStatus, ServiceList, ServiceRates, ServiceStatus, Stats, TemplateList, TemplateStatus,
+    TimeoutsInForce, Version,
 };
 use serde_json::Value;
 
@@ -29,6 +30,7 @@ pub(crate) struct FakeDirector {
     /// Rates, where a test has its own.
     rates: Vec<ServiceRates>,
     connections: Vec<ConnectionStatus>,
+    templates: Vec<TemplateStatus>,
     settings: Mutex<Settings>,
     timeouts: Mutex<TimeoutsInForce>,
     /// The pages of connections that were asked for.
@@ -38,7 +40,7 @@ pub(crate) struct FakeDirector {
 fn connection(number: usize) -> ConnectionStatus {
     ConnectionStatus {
         protocol: Protocol::Tcp,
-        client: format!("192.0.2.7:{}", 10_000 + number).parse().expect("an address"),
+        client: format!("192.0.2.7:{}", 10_000 + number % 50_000).parse().expect("an address"),
         virtual_address: "10.99.0.1:80".parse().expect("an address"),
         server: "10.0.2.11:8080".parse().expect("an address"),
         method: ForwardingMethod::Nat,
@@ -156,6 +158,13 @@ impl Handler for FakeDirector {
                 let connections = self.connections[start..end].to_vec();
                 return Ok(Reply::ConnectionList(ConnectionList { connections, next }));
             }
+            Request::TemplateList { cursor, limit, .. } => {
+                let start = cursor.as_deref().map_or(0, |cursor| cursor.parse().expect("a cursor of ours"));
+                let end = self.templates.len().min(start + limit.unwrap_or(1000) as usize);
+                let next = (end < self.templates.len()).then(|| end.to_string());
+                let templates = self.templates[start..end].to_vec();
+                return Ok(Reply::TemplateList(TemplateList { templates, next }));
+            }
             Request::Settings {} => {
                 let settings = *self.settings.lock().expect("no handler panicked");
                 return Ok(Reply::Settings(settings.into()));
@@ -246,6 +255,16 @@ pub(crate) fn stats() -> Stats {
     }
 }
 
+/// What a director has from the start.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct World {
+    pub(crate) services: Vec<ServiceStatus>,
+    /// Rates; without any they are invented.
+    pub(crate) rates: Vec<ServiceRates>,
+    pub(crate) connections: Vec<ConnectionStatus>,
+    pub(crate) templates: Vec<TemplateStatus>,
+}
+
 /// A served socket; stops when dropped.
 pub(crate) struct Running {
     pub(crate) director: Arc<FakeDirector>,
@@ -259,24 +278,16 @@ impl Running {
     /// Serves with this many connections to list.
     pub(crate) fn start(connections: usize, limits: Limits) -> Running {
         let connections = (0..connections).map(connection).collect();
-        Running::serve(Vec::new(), Vec::new(), connections, limits)
+        Running::serve(World { connections, ..World::default() }, limits)
     }
 
-    /// Serves with these services, rates and connections.
-    pub(crate) fn start_with(
-        services: Vec<ServiceStatus>,
-        rates: Vec<ServiceRates>,
-        connections: Vec<ConnectionStatus>,
-    ) -> Running {
-        Running::serve(services, rates, connections, Limits::default())
+    /// Serves with all this.
+    pub(crate) fn start_with(world: World) -> Running {
+        Running::serve(world, Limits::default())
     }
 
-    fn serve(
-        services: Vec<ServiceStatus>,
-        rates: Vec<ServiceRates>,
-        connections: Vec<ConnectionStatus>,
-        limits: Limits,
-    ) -> Running {
+    fn serve(world: World, limits: Limits) -> Running {
+        let World { services, rates, connections, templates } = world;
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("director.sock");
         let pages = Mutex::default();
@@ -284,6 +295,7 @@ impl Running {
             services: Mutex::new(services),
             rates,
             connections,
+            templates,
             settings: Mutex::default(),
             timeouts: Mutex::new(Timeouts::default().into()),
             pages,

@@ -13,13 +13,17 @@ use control::protocol::{Refusal, Reply};
 use super::estimates::Estimates;
 use super::name_of;
 use super::start::{Handles, OpenPort, StartError, Started};
+use crate::dpdk::tsc;
 use crate::kernel::ingress::IngressGuard;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::slow_path::SlowPathCounters;
+use crate::lcore::clock::Clock;
 use crate::lcore::query::{Query, QueryBox};
 use crate::nexthop::{Hop, KernelView, Neighbour, NextHops, PortLink};
-use crate::service::{Compiler, Exhausted, Input, PortInfo, Publisher, Services};
+use crate::persistence::Templates;
+use crate::service::{Compiler, Exhausted, Input, PortInfo, Publisher, Services, Snapshot};
 use crate::stats::Fleet;
+use crate::time::Tick;
 
 /// How long a new real server's next hop may take to be found before the change takes effect without.
 const RESOLVE_PATIENCE: Duration = Duration::from_millis(500);
@@ -36,6 +40,8 @@ pub(super) struct Controller {
     netlink: Arc<Netlink>,
     pub(super) fleet: Fleet,
     pub(super) ports: Arc<Vec<OpenPort>>,
+    pub(super) templates: Arc<Templates>,
+    clock: Clock,
     pub(super) slow_path: Option<Arc<SlowPathCounters>>,
     pub(super) cpus: Vec<u32>,
     pub(super) capacity: u32,
@@ -58,6 +64,13 @@ pub(super) struct State {
     hops: (Arc<KernelView>, Arc<NextHops>),
 }
 
+impl State {
+    /// What lcores decide by.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.publisher.current().clone()
+    }
+}
+
 impl Controller {
     /// Takes over what `started` has made for it.
     ///
@@ -65,7 +78,19 @@ impl Controller {
     /// When called twice for one `started`.
     pub(super) fn new(started: &mut Started, config: &Config) -> Controller {
         let Some(handles) = started.take_handles() else { unreachable!("one controller for each director") };
-        let Handles { publisher, compiler, fleet, queries, ports, guard, netlink, slow_path, cpus } = handles;
+        let Handles {
+            publisher,
+            compiler,
+            fleet,
+            queries,
+            ports,
+            guard,
+            netlink,
+            templates,
+            clock,
+            slow_path,
+            cpus,
+        } = handles;
         Controller {
             state: Mutex::new(State {
                 model: config.model.clone(),
@@ -82,6 +107,8 @@ impl Controller {
             netlink,
             fleet,
             ports,
+            templates,
+            clock,
             slow_path,
             cpus,
             capacity: config.connections.capacity,
@@ -92,6 +119,11 @@ impl Controller {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This moment, as lcores count.
+    pub(super) fn now(&self) -> Tick {
+        self.clock.at(tsc()).tick()
     }
 
     /// Publishes what the configuration says, for lcores to start with.

@@ -8,6 +8,7 @@ mod estimates;
 mod listing;
 mod requests;
 mod start;
+mod templates;
 
 use std::path::Path;
 use std::sync::Arc;

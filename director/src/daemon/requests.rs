@@ -7,7 +7,7 @@ use control::model::{Edit, EditError, PersistenceEdit, ServiceKey, SettingError,
 use control::protocol::{Handler, PROTOCOL_VERSION, Peer, Refusal, Reply, Request, Version};
 
 use super::controller::{Controller, exhausted, refuse};
-use super::listing;
+use super::{listing, templates};
 use crate::dpdk::Eal;
 use crate::service::Services;
 
@@ -55,6 +55,9 @@ impl Handler for Controller {
             Request::ServiceList {} => Ok(listing::services(self)),
             Request::ConnectionList { filter, cursor, limit } => {
                 listing::connections(self, filter, cursor.as_deref(), limit).await
+            }
+            Request::TemplateList { filter, cursor, limit } => {
+                templates::list(self, &filter, cursor.as_deref(), limit)
             }
             Request::Stats {} => Ok(listing::stats(self).await),
             Request::StatsZero { service } => self.zero(service),

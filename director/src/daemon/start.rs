@@ -116,6 +116,8 @@ pub(super) struct Handles {
     pub(super) ports: Arc<Vec<OpenPort>>,
     pub(super) guard: Option<IngressGuard>,
     pub(super) netlink: Arc<Netlink>,
+    pub(super) templates: Arc<Templates>,
+    pub(super) clock: Clock,
     pub(super) slow_path: Option<Arc<SlowPathCounters>>,
     pub(super) cpus: Vec<u32>,
 }
@@ -237,6 +239,8 @@ pub(super) async fn start(config: &Config) -> Result<Started, StartError> {
         ports: ports.clone(),
         guard,
         netlink: netlink.clone(),
+        templates,
+        clock,
         slow_path: slow_path.as_ref().map(|s| s.counters().clone()),
         cpus,
     };

@@ -138,6 +138,26 @@ impl Shard {
         self.tidy(at);
     }
 
+    /// Shows those of at most `budget` slots from `from` on that are found by their names and not over, until one is
+    /// not wanted. Returns where to go on.
+    pub(super) fn walk(
+        &self,
+        from: u32,
+        budget: u32,
+        now: Tick,
+        mut visit: impl FnMut(&Template) -> bool,
+    ) -> Option<u32> {
+        let all = self.slots.len() as u32;
+        let end = all.min(from.saturating_add(budget));
+        for at in from..end {
+            let slot = &self.slots[at as usize];
+            if slot.taken && slot.listed && !slot.template.is_over(now) && !visit(&slot.template) {
+                return Some(at);
+            }
+        }
+        (end < all).then_some(end)
+    }
+
     /// Those that are found by their names.
     pub(super) fn listed(&self) -> impl Iterator<Item = &Template> {
         self.slots.iter().filter(|slot| slot.taken && slot.listed).map(|slot| &slot.template)

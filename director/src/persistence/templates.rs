@@ -159,6 +159,26 @@ impl Templates {
         all
     }
 
+    /// Shows templates of at most `budget` slots from `cursor` on, 0 at first, until one is not wanted. Returns where to
+    /// go on. For the control thread: the lock that is held meanwhile is that of one part, and an lcore may wait for it.
+    pub fn walk(
+        &self,
+        cursor: u64,
+        budget: u32,
+        now: Tick,
+        visit: impl FnMut(&Template) -> bool,
+    ) -> Option<u64> {
+        let (shard, from) = ((cursor >> 32) as u32, cursor as u32);
+        if shard >= SHARDS {
+            return None;
+        }
+        let place = |shard: u32, slot: u32| u64::from(shard) << 32 | u64::from(slot);
+        match self.lock(shard).walk(from, budget, now, visit) {
+            Some(slot) => Some(place(shard, slot)),
+            None => (shard + 1 < SHARDS).then(|| place(shard + 1, 0)),
+        }
+    }
+
     fn change(&self, id: TemplateId, change: impl FnOnce(&mut Shard, u32)) {
         if id.is_some() {
             self.with(id.0 % SHARDS, |templates| change(templates, id.0 / SHARDS));
@@ -253,6 +273,33 @@ mod tests {
         assert_eq!(templates.create(template(9, 0, Tick(0)), &[], Tick(0), ANY), Err(Full));
         assert_eq!(templates.list(Tick(1000)), []);
         assert!(templates.create(template(9, 0, Tick(1000)), &[], Tick(1000), ANY).is_ok());
+    }
+
+    #[test]
+    fn all_are_seen_in_pages_while_others_come() {
+        let templates = Templates::new(1000);
+        for n in 0..500 {
+            templates.create(template(n, 0, Tick(0)), &[], Tick(0), ANY).unwrap();
+        }
+        let (mut seen, mut cursor, mut pages) = (Vec::new(), Some(0), 0);
+        while let Some(from) = cursor {
+            let mut room = 7;
+            cursor = templates.walk(from, 3, Tick(1), |template| {
+                if room > 0 {
+                    seen.push(template.key.client);
+                }
+                room -= 1;
+                room >= 0
+            });
+            pages += 1;
+            if pages == 20 {
+                templates.create(template(1000, 0, Tick(0)), &[], Tick(0), ANY).unwrap();
+            }
+        }
+        seen.sort();
+        seen.dedup();
+        assert!((500..=501).contains(&seen.len()), "{}", seen.len());
+        assert_eq!(templates.walk(u64::MAX, 3, Tick(1), |_| true), None, "a cursor of nobody's");
     }
 
     #[test]

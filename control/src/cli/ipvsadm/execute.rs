@@ -19,7 +19,7 @@ use crate::model::{
 };
 use crate::protocol::{
     Client, ClientError, ConnectionFilter, Done, PersistenceChange, PersistenceOptions, RateList, Request,
-    ServiceList, TimeoutsInForce,
+    ServiceList, TemplateFilter, TemplateList, TemplateStatus, TimeoutsInForce,
 };
 
 /// The director, once it is asked something.
@@ -236,11 +236,35 @@ impl<'a> Director<'a> {
         Ok(beside)
     }
 
-    fn templates(&mut self, _: &Command) -> Result<HashMap<(ServiceKey, SocketAddr), u64>, Complaint> {
-        Ok(HashMap::new())
+    /// How many templates each real server has.
+    fn templates(&mut self, command: &Command) -> Result<HashMap<(ServiceKey, SocketAddr), u64>, Complaint> {
+        let mut counts = HashMap::new();
+        self.each_template(command, |template| {
+            *counts.entry((template.service, template.server)).or_default() += 1;
+            Ok(())
+        })?;
+        Ok(counts)
     }
 
-    /// Connections as they are read, a page at a time.
+    /// Templates as they are read, a page at a time.
+    fn each_template(
+        &mut self,
+        command: &Command,
+        mut each: impl FnMut(&TemplateStatus) -> Result<(), Complaint>,
+    ) -> Result<(), Complaint> {
+        let mut cursor = None;
+        loop {
+            let request = Request::TemplateList { filter: TemplateFilter::default(), cursor, limit: None };
+            let page: TemplateList = self.ask(command, &request)?;
+            page.templates.iter().try_for_each(&mut each)?;
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Connections as they are read, a page at a time, then templates likewise.
     fn connections(
         &mut self,
         command: &Command,
@@ -259,9 +283,10 @@ impl<'a> Director<'a> {
             page.connections.iter().try_for_each(|connection| write(out, &printer.connection(connection)))?;
             cursor = page.next;
             if cursor.is_none() {
-                return Ok(());
+                break;
             }
         }
+        self.each_template(command, |template| write(out, &printer.template(template)))
     }
 }
 

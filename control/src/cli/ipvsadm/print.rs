@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::command::Format;
 use super::names::Names;
 use crate::model::{Family, ForwardingMethod, GueChecksum, Protocol, Scheduler, ServiceKey, Tunnel};
-use crate::protocol::{ConnectionStatus, Counters, Rates, ServerStatus, ServiceRates, ServiceStatus};
+use crate::protocol::{
+    ConnectionStatus, Counters, Rates, ServerStatus, ServiceRates, ServiceStatus, TemplateStatus,
+};
 
 /// The version of IPVS that the listing is of, and the size of its table, which Director has none of: what a kernel says
 /// by default.
@@ -18,6 +20,9 @@ const NAME_LENGTH: usize = 59;
 /// Services of IPv4 are cut after so many bytes, real servers after so many.
 const SERVICE_WIDTH: usize = 33;
 const SERVER_WIDTH: usize = 28;
+
+/// FTP's port, whose templates are of all ports.
+const FTP: u16 = 21;
 
 /// IP's number of a protocol.
 pub(super) fn protocol_number(protocol: Protocol) -> u8 {
@@ -250,19 +255,50 @@ impl<'a> Printer<'a> {
         format!("IPVS connection entries\n{titles}{last}\n")
     }
 
-    /// A connection or a template.
+    /// A connection.
     pub fn connection(&self, connection: &ConnectionStatus) -> String {
         let (word, number) = (protocol_word(connection.protocol), protocol_number(connection.protocol));
-        let seconds = connection.expires_in_ms / 1_000;
+        let places = [connection.client, connection.virtual_address, connection.server];
+        self.entry(word, number, connection.expires_in_ms, &connection.state, places)
+    }
+
+    /// A persistence template. IPVS lists it among connections: the client's port is 0, a mark stands in the place of the
+    /// virtual address, and where ports are not told apart they are 0.
+    pub fn template(&self, template: &TemplateStatus) -> String {
+        let (word, number, virtual_address, keeps_port) = match template.service {
+            ServiceKey::Address { protocol, address } => {
+                let keeps_port = !matches!(address.port(), 0 | FTP);
+                let port = if keeps_port { address.port() } else { 0 };
+                (protocol_word(protocol), protocol_number(protocol), (address.ip(), port).into(), keeps_port)
+            }
+            ServiceKey::Mark { mark, family } => {
+                let mark = mark.0.get();
+                let address: IpAddr = match family {
+                    Family::Ipv4 => Ipv4Addr::from_bits(mark).into(),
+                    Family::Ipv6 => Ipv6Addr::from_bits(u128::from(mark) << 96).into(),
+                };
+                ("IP", 0, SocketAddr::new(address, 0), false)
+            }
+        };
+        let server_port = if keeps_port { template.server.port() } else { 0 };
+        let state = if template.assured { "ASSURED" } else { "NONE" };
+        let places =
+            [(template.client, 0).into(), virtual_address, (template.server.ip(), server_port).into()];
+        self.entry(word, number, template.expires_in_ms, state, places)
+    }
+
+    fn entry(
+        &self,
+        word: &str,
+        number: u8,
+        milliseconds: u64,
+        state: &str,
+        places: [SocketAddr; 3],
+    ) -> String {
+        let seconds = milliseconds / 1_000;
         let expire = format!("{:02}:{:02}", seconds / 60, seconds % 60);
-        let place = |address| self.place(address, number);
-        format!(
-            "{word:<3} {expire:<6} {:<11} {:<18} {:<18} {}\n",
-            connection.state,
-            place(connection.client),
-            place(connection.virtual_address),
-            place(connection.server)
-        )
+        let [client, virtual_address, server] = places.map(|place| self.place(place, number));
+        format!("{word:<3} {expire:<6} {state:<11} {client:<18} {virtual_address:<18} {server}\n")
     }
 
     /// An address with its port.
@@ -310,7 +346,7 @@ fn mask(service: &ServiceStatus) -> Option<String> {
         Family::Ipv4 if bits >= 32 => None,
         Family::Ipv4 => {
             let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
-            Some(std::net::Ipv4Addr::from(mask).to_string())
+            Some(Ipv4Addr::from(mask).to_string())
         }
         Family::Ipv6 => (bits != 128).then(|| bits.to_string()),
     }
@@ -388,7 +424,7 @@ fn number(address: IpAddr) -> String {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => match ip.segments() {
             [0, 0, 0, 0, 0, 0, high, low] if high != 0 => {
-                format!("::{}", std::net::Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
+                format!("::{}", Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
             }
             _ => Ipv6Addr::to_string(&ip),
         },
