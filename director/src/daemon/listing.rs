@@ -1,6 +1,7 @@
 //! What runs, in the protocol's words.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use control::protocol::{
     ConnectionFilter, ConnectionList, ConnectionStatus, Counters, DEFAULT_PAGE, Latency, LatencySummary,
@@ -95,6 +96,9 @@ fn refuse(code: &str, message: String, remedy: &str) -> Refusal {
     Refusal::new(code, message, remedy)
 }
 
+/// How long a page is filled, beyond which what there is of it is the page.
+const PAGE_TIME: Duration = Duration::from_millis(300);
+
 /// A page of connections: of one lcore, from a place of its table on.
 pub(super) async fn connections(
     controller: &Controller,
@@ -130,6 +134,7 @@ pub(super) async fn connections(
     };
     let room = limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE) as usize;
     let queries = controller.queries.lock().await;
+    let begun = Instant::now();
     let mut connections = Vec::new();
     while let Some(query_box) = queries.get(lcore) {
         let question = Query::Connections {
@@ -150,7 +155,7 @@ pub(super) async fn connections(
             Some(next) => (lcore, next),
             None => (lcore + 1, Place::default()),
         };
-        if connections.len() >= room {
+        if connections.len() >= room || begun.elapsed() >= PAGE_TIME {
             break;
         }
     }

@@ -17,6 +17,9 @@ use crate::time::Tick;
 
 /// Places of the table that are looked at between two bursts: some 20 µs when none is in a cache.
 const PLACES_PER_TURN: u32 = 256;
+/// Turns after which a question is answered with what was found so far: the control thread has more to do than to wait
+/// for the end of a large table in which little fits the filter.
+const TURNS_PER_ANSWER: u32 = 1024;
 
 /// Which connections are asked for; what is `None` does not matter.
 #[derive(Clone, Copy, Debug, Default)]
@@ -105,7 +108,7 @@ pub enum Query {
         cursor: Place,
         /// Which ones.
         filter: ConnectionFilter,
-        /// Filled up to its capacity, never beyond.
+        /// Filled up to its capacity, never beyond; perhaps less though there is more.
         found: Vec<ConnectionRow>,
         /// Where to go on, if there is more.
         next: Option<Place>,
@@ -185,11 +188,13 @@ impl QueryBox {
 pub(super) struct Answerer {
     queries: Arc<QueryBox>,
     current: Option<Box<Query>>,
+    /// For how many turns the question has been worked on.
+    turns: u32,
 }
 
 impl Answerer {
     pub(super) fn new(queries: Arc<QueryBox>) -> Answerer {
-        Answerer { queries, current: None }
+        Answerer { queries, current: None, turns: 0 }
     }
 
     /// Works on the question, if there is one. Call between bursts.
@@ -209,9 +214,11 @@ impl Answerer {
                 && let Some(stale) = self.current.replace(fresh)
             {
                 std::mem::forget(self.queries.answered.swap(Some(stale)));
+                self.turns = 0;
             }
         }
         let Some(query) = &mut self.current else { return };
+        self.turns += 1;
         let done = match query.as_mut() {
             Query::Counters(copy) => {
                 **copy = CounterCopy::of(pipeline.counters());
@@ -227,11 +234,12 @@ impl Answerer {
                     Some(at.map_or(Place { ipv6: true, at: 0 }, |at| Place { ipv6: false, at }))
                 };
                 *cursor = next.unwrap_or(*cursor);
-                next.is_none() || found.len() == found.capacity()
+                next.is_none() || found.len() == found.capacity() || self.turns >= TURNS_PER_ANSWER
             }
         };
         if done {
             let answer = self.current.take();
+            self.turns = 0;
             // Nothing was there: the asker clears the box before it asks.
             std::mem::forget(self.queries.answered.swap(answer));
         }

@@ -420,6 +420,54 @@ fn questions_are_answered_between_bursts() {
 }
 
 #[test]
+fn a_million_connections_are_listed_without_a_long_turn() {
+    let shape = Shape { capacity: 1 << 20, ..Shape::default() };
+    let nat = service(Protocol::Tcp, "10.99.0.1:80", Scheduler::Rr, ForwardingMethod::Nat, 8080, &[1, 1]);
+    let mut bench = bench_of(World::shaped(vec![nat], shape));
+    for client in 0..1_000_000u32 {
+        let from = std::net::Ipv4Addr::from_bits(0x0a01_0000 + client / 60_000).to_string();
+        let syn = Frame::tcp((&from, 1_024 + (client % 60_000) as u16), ("10.99.0.1", 80), SYN);
+        bench.feed(0, 0, &syn);
+        if client % 32 == 31 {
+            bench.turn(2);
+            bench.wires[0].iter().for_each(|wire| wire.borrow_mut().sent.clear());
+        }
+    }
+    bench.turn(10);
+    assert_eq!(bench.counters[0].connections.get(), 1_000_000);
+
+    // Nothing fits: each answer is one that gave up, and says where to go on.
+    let filter = ConnectionFilter { client: Some(ip("10.0.9.9")), ..ConnectionFilter::default() };
+    let (mut cursor, mut answers, mut turns, mut longest) =
+        (Place::default(), 0, 0u32, std::time::Duration::ZERO);
+    loop {
+        let found = Vec::with_capacity(1_000);
+        bench.queries[0].ask(Box::new(Query::Connections { cursor, filter, found, next: None }));
+        let next = loop {
+            let begun = std::time::Instant::now();
+            bench.turn(1);
+            longest = longest.max(begun.elapsed());
+            turns += 1;
+            match bench.queries[0].answer().map(|answer| *answer) {
+                Some(Query::Connections { found, next, .. }) => {
+                    assert!(found.is_empty());
+                    break next;
+                }
+                Some(_) => panic!("an answer to another question"),
+                None => assert!(turns < 10_000, "no answer"),
+            }
+        };
+        answers += 1;
+        match next {
+            Some(next) => cursor = next,
+            None => break,
+        }
+    }
+    println!("{answers} answers in {turns} turns, of which the longest took {longest:?}");
+    assert!(answers >= 4 && turns >= 1_000_000 / 256, "{answers} answers in {turns} turns");
+}
+
+#[test]
 fn pipelines_of_a_bench_are_those_of_their_lcores() {
     // The fleet's order is the lcores' order; a mix-up would credit one lcore with another's work.
     let world = World::shaped(Vec::new(), Shape { lcores: 3, capacity: 10, ..Shape::default() });
