@@ -1,15 +1,19 @@
 //! `directorctl`: commands, their arguments and their output.
 
 mod connection;
+mod import;
 pub mod ipvsadm;
 mod latency;
 mod names;
 mod output;
+mod save;
 mod server;
 mod service;
 mod session;
 mod settings;
 mod stats;
+mod tables;
+mod template;
 mod timeouts;
 mod values;
 mod version;
@@ -65,6 +69,23 @@ enum Command {
     /// List connections
     #[command(subcommand)]
     Connection(connection::Command),
+
+    /// List persistence templates
+    #[command(subcommand)]
+    Template(template::Command),
+
+    /// Print the running services as tables of the configuration
+    #[command(after_help = "\
+Examples:
+  directorctl save > services.toml
+  directorctl --json save
+
+What ipvsadm -S leaves out is there, too: thresholds.")]
+    Save,
+
+    /// Turn rules of other programs into tables of the configuration; needs no director
+    #[command(subcommand)]
+    Import(import::Command),
 
     /// Show or change what is set of the whole director, by the names of IPVS's sysctls
     #[command(after_help = "\
@@ -150,6 +171,9 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         clap_complete::generate(shell, &mut Cli::command(), "directorctl", &mut script);
         return output::print(&script);
     }
+    if let Command::Import(command) = &cli.command {
+        return import::run(command);
+    }
     let mut session = Session::open(&cli.socket, cli.json)?;
     match cli.command {
         Command::Service(command) => service::run(command, &mut session),
@@ -160,7 +184,9 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Stats(options) => stats::run(options, &mut session),
         Command::Latency => latency::run(&mut session),
         Command::Version => version::run(&mut session),
-        Command::Completion { .. } => Ok(()),
+        Command::Template(command) => template::run(command, &mut session),
+        Command::Save => save::run(&mut session),
+        Command::Completion { .. } | Command::Import(_) => Ok(()),
     }
 }
 

@@ -17,6 +17,9 @@ pub(super) enum Failure {
     /// Whoever read our output has enough of it, as `head` does. No failure of ours.
     #[error("the reader of the output is gone")]
     ReaderGone,
+    /// A file cannot be read.
+    #[error("cannot read {0}: {1}")]
+    Input(String, io::Error),
     /// The output cannot be written.
     #[error("cannot write the output: {0}; look at what standard output goes to")]
     Output(io::Error),

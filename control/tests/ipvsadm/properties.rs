@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use control::cli::ipvsadm::{NoNames, SystemNames, parse};
+use control::config::Config;
 use control::model::{
-    ForwardingMethod, GueChecksum, Persistence, Scheduler, SchedulerFlags, ServiceKey, Thresholds, Tunnel,
-    Weight,
+    ForwardingMethod, GueChecksum, Persistence, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey,
+    Thresholds, Tunnel, Weight,
 };
 use control::protocol::{Counters, ServerStatus, ServiceStatus};
 use proptest::collection::vec;
@@ -292,5 +293,54 @@ proptest! {
         prop_assert_eq!(String::from_utf8_lossy(&output.stderr), "");
         prop_assert_eq!(ordered(after.director.services()), services);
         prop_assert_eq!(session::good(&after.path, "-S -n"), saved);
+    }
+}
+
+/// What a configuration says with these services, real servers in no order that matters.
+fn configured(tables: &str) -> Vec<Service> {
+    let text = format!("[[port]]\ndevice = \"net_tap0,iface=dtap0\"\nmirror = \"none\"\n\n{tables}");
+    let config = Config::parse(&text, "saved").unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+    let mut services: Vec<Service> =
+        config.model.services().values().map(|service| (**service).clone()).collect();
+    services.iter_mut().for_each(|service| service.servers.sort_by_key(|server| server.address));
+    services
+}
+
+fn meant(services: &[ServiceStatus], with_thresholds: bool) -> Vec<Service> {
+    let server = |server: &ServerStatus| RealServer {
+        address: server.address,
+        method: server.method,
+        tunnel: server.tunnel,
+        weight: server.weight,
+        thresholds: if with_thresholds { server.thresholds } else { Thresholds::default() },
+    };
+    let service = |status: &ServiceStatus| Service {
+        key: status.service,
+        scheduler: status.scheduler,
+        flags: status.flags,
+        persistence: status.persistence,
+        one_packet: status.one_packet,
+        servers: status.servers.iter().map(server).collect(),
+    };
+    services.iter().map(service).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn every_rule_set_becomes_a_configuration(
+        services in vec(service(), 0..12), thresholds in vec((0u32..1000, 0u32..1000), 5),
+    ) {
+        let mut services = ordered(services);
+        services.dedup_by_key(|status| status.service);
+        for (server, (upper, more)) in services.iter_mut().flat_map(|s| &mut s.servers).zip(thresholds.iter().cycle()) {
+            server.thresholds = Thresholds { upper: upper + more, lower: *upper };
+        }
+        let running = Running::start_with(World { services: services.clone(), ..World::default() });
+        let saved = session::directorctl(&running.path, "save", "");
+        prop_assert_eq!(configured(&saved), meant(&services, true));
+        let rules = session::good(&running.path, "-S -n");
+        let imported = session::directorctl(&running.path, "import ipvsadm -", &rules);
+        prop_assert_eq!(configured(&imported), meant(&services, false));
     }
 }

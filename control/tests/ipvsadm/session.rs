@@ -5,9 +5,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use super::support::Running;
+use super::support::{Running, World};
 use control::cli::ipvsadm::SOCKET_VARIABLE;
-use control::protocol::Limits;
+use control::protocol::{Limits, TemplateStatus};
 
 /// Runs a program by this name with these words and this on its standard input.
 pub(crate) fn run(program: &str, socket: &Path, line: &str, input: &str) -> Output {
@@ -28,6 +28,14 @@ pub(crate) fn run(program: &str, socket: &Path, line: &str, input: &str) -> Outp
 /// What `ipvsadm LINE` prints when all goes well.
 pub(crate) fn good(socket: &Path, line: &str) -> String {
     let output = run("ipvsadm", socket, line, "");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), errors.as_ref()), (Some(0), ""), "{line}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// What `directorctl LINE` prints of this input when all goes well.
+pub(crate) fn directorctl(socket: &Path, line: &str, input: &str) -> String {
+    let output = run("directorctl", socket, &format!("--socket {} {line}", socket.display()), input);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), errors.as_ref()), (Some(0), ""), "{line}");
     String::from_utf8(output.stdout).expect("UTF-8")
@@ -190,4 +198,54 @@ fn a_long_list_of_connections_is_read_in_pages() {
         Some("TCP 14:59  established 192.0.2.7:10000    10.99.0.1:80       10.0.2.11:8080")
     );
     assert_eq!(running.director.pages.lock().expect("no handler panicked").len(), 3);
+}
+
+/// Connections stream: with 32 MiB of address space, program and libraries included, there is no room for a list of
+/// 300,000 of them.
+#[test]
+fn a_list_needs_no_memory_for_its_length() {
+    let running = Running::start(300_000, Limits::default());
+    let script =
+        format!("ulimit -v 32768; (exec -a ipvsadm '{}' -Lnc) | wc -l", env!("CARGO_BIN_EXE_directorctl"));
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .env(SOCKET_VARIABLE, &running.path)
+        .output()
+        .expect("bash starts");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "300002");
+}
+
+#[test]
+fn directorctl_lists_templates_and_says_what_an_import_lost() {
+    let one = |client: &str| TemplateStatus {
+        service: "tcp 10.99.0.1:443".parse().expect("a service"),
+        client: client.parse().expect("an address"),
+        server: "10.0.2.11:443".parse().expect("an address"),
+        assured: true,
+        connections: 2,
+        expires_in_ms: 297_000,
+    };
+    let templates = vec![one("192.0.2.0"), one("192.0.3.0")];
+    let running = Running::start_with(World { templates, ..World::default() });
+    assert_eq!(
+        directorctl(&running.path, "template list --limit 1", ""),
+        "\
+Prot  Expire  State    Source     Virtual        Destination    Connections
+TCP    04:57  ASSURED  192.0.2.0  10.99.0.1:443  10.0.2.11:443            2
+"
+    );
+
+    let nobody = Path::new("/nonexistent/director.sock");
+    let output =
+        run("directorctl", nobody, "import ipvsadm -", "-A -t 10.0.0.1:80 -s nosuch\n-A -t 10.0.0.2:80\n");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "directorctl: line 1: not carried over: there is no scheduler nosuch\n"
+    );
+    assert!(String::from_utf8_lossy(&output.stdout).contains("address = \"10.0.0.2:80\""));
+    let output = run("directorctl", nobody, "import keepalived /nonexistent/keepalived.conf", "");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot read /nonexistent/keepalived.conf"));
 }

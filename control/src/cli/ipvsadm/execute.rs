@@ -1,25 +1,20 @@
-//! Carries commands out: ipvsadm's words into the protocol's requests. What ipvsadm leaves out has its own default, not
-//! what was before, so that everything is sent.
+//! Carries commands out by the protocol's requests.
 
 use std::collections::HashMap;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
 use std::path::Path;
 
-use super::command::{
-    Command, Complaint, Format, Forwarding, Listing, Server, Service, TunnelOptions, TunnelType,
-};
+use super::command::{Command, Complaint, Format, Listing, Service};
+use super::meaning::{self, Unable};
 use super::names::Names;
 use super::print::{Beside, Printer};
 use super::{refusals, sort};
-use crate::model::{
-    ForwardingMethod, GueChecksum, PersistenceEngine, RealServer, Scheduler, SchedulerFlags, ServiceKey,
-    Thresholds, Tunnel, Weight,
-};
+use crate::model::{Edit, PersistenceEdit, ServiceKey};
 use crate::protocol::{
-    Client, ClientError, ConnectionFilter, Done, PersistenceChange, PersistenceOptions, RateList, Request,
-    ServiceList, TemplateFilter, TemplateList, TemplateStatus, TimeoutsInForce,
+    Client, ClientError, ConnectionFilter, ConnectionList, Done, PersistenceChange, PersistenceOptions,
+    RateList, Request, ServiceList, ServiceStatus, TemplateFilter, TemplateList, TemplateStatus,
+    TimeoutsInForce,
 };
 
 /// The director, once it is asked something.
@@ -57,38 +52,7 @@ impl<'a> Director<'a> {
                 Err(Complaint::refused(refusals::NO_DAEMON))
             }
             Command::Clear => self.clear(command),
-            Command::AddService(service) => {
-                let request = self.add(command, service)?;
-                self.change(command, &request)
-            }
-            Command::EditService(service) => {
-                let request = self.edit(command, service)?;
-                self.change(command, &request)
-            }
-            Command::DeleteService(service) => {
-                self.change(command, &Request::ServiceDelete { service: *service })
-            }
             Command::Zero(service) => self.change(command, &Request::StatsZero { service: *service }),
-            Command::AddServer(service, server) => {
-                let server = real_server(server)?;
-                self.change(command, &Request::ServerAdd { service: *service, server })
-            }
-            Command::EditServer(service, server) => {
-                let RealServer { address, method, tunnel, weight, thresholds } = real_server(server)?;
-                let request = Request::ServerEdit {
-                    service: *service,
-                    address,
-                    weight: Some(weight),
-                    method: Some(method),
-                    tunnel: (method == ForwardingMethod::Tunnel).then_some(tunnel),
-                    upper_threshold: Some(thresholds.upper),
-                    lower_threshold: Some(thresholds.lower),
-                };
-                self.change(command, &request)
-            }
-            Command::DeleteServer(service, address) => {
-                self.change(command, &Request::ServerDelete { service: *service, address: *address })
-            }
             Command::SetTimeouts { tcp, tcp_fin, udp } => {
                 let changed = |seconds: u32| (seconds != 0).then_some(seconds);
                 let (tcp, tcp_fin, udp) = (changed(*tcp), changed(*tcp_fin), changed(*udp));
@@ -96,6 +60,16 @@ impl<'a> Director<'a> {
             }
             // These need no director; whoever called knows what to do.
             Command::Help | Command::Version | Command::Restore => Ok(()),
+            Command::AddService(_)
+            | Command::EditService(_)
+            | Command::DeleteService(_)
+            | Command::AddServer(..)
+            | Command::EditServer(..)
+            | Command::DeleteServer(..) => match meaning::edit(command) {
+                Some(Ok(edit)) => self.change(command, &request(edit)),
+                Some(Err(unable)) => Err(self.unable(command, &unable)?),
+                None => Ok(()),
+            },
         }
     }
 
@@ -138,53 +112,22 @@ impl<'a> Director<'a> {
         Ok(())
     }
 
-    fn add(&mut self, command: &Command, service: &Service) -> Result<Request, Complaint> {
-        let (scheduler, flags) = self.scheduling(command, service)?;
-        let persistence = persistence(service)?;
-        let Service { key, one_packet, .. } = *service;
-        Ok(Request::ServiceAdd { service: key, scheduler, flags, persistence, one_packet })
-    }
-
-    fn edit(&mut self, command: &Command, service: &Service) -> Result<Request, Complaint> {
-        let (scheduler, flags) = self.scheduling(command, service)?;
-        let persistence = persistence(service)?.map_or(PersistenceChange::OFF, PersistenceChange::On);
-        Ok(Request::ServiceEdit {
-            service: service.key,
-            scheduler: Some(scheduler),
-            flags: Some(flags),
-            persistence: Some(persistence),
-            one_packet: Some(service.one_packet),
-        })
-    }
-
-    /// The scheduler and its flags, and that there is no persistence engine. A kernel looks for the service first.
-    fn scheduling(
-        &mut self,
-        command: &Command,
-        service: &Service,
-    ) -> Result<(Scheduler, SchedulerFlags), Complaint> {
-        let scheduler = service.scheduler.parse::<Scheduler>().ok().filter(|_| has_engine(service));
-        let Some(scheduler) = scheduler else {
-            let list: ServiceList = self.ask(command, &Request::ServiceList {})?;
-            let exists = list.services.iter().any(|status| status.service == service.key);
-            return Err(Complaint::refused(match command {
-                Command::AddService(_) if exists => refusals::SERVICE_EXISTS,
-                Command::EditService(_) if !exists => refusals::NO_SERVICE,
-                _ => refusals::NO_SCHEDULER,
-            }));
-        };
-        if service.flags.third {
-            return Err(Complaint::refused(refusals::INVALID));
+    /// What ipvsadm says to what Director has not. A kernel looks for the service before it looks for the scheduler.
+    fn unable(&mut self, command: &Command, unable: &Unable) -> Result<Complaint, Complaint> {
+        if !matches!(unable, Unable::Scheduler(_) | Unable::Engine(_)) {
+            return Ok(Complaint::refused(refusals::INVALID));
         }
-        Ok((scheduler, SchedulerFlags { fallback: service.flags.first, port: service.flags.second }))
+        let list: ServiceList = self.ask(command, &Request::ServiceList {})?;
+        let exists = |service: &Service| list.services.iter().any(|status| status.service == service.key);
+        Ok(Complaint::refused(match command {
+            Command::AddService(service) if exists(service) => refusals::SERVICE_EXISTS,
+            Command::EditService(service) if !exists(service) => refusals::NO_SERVICE,
+            _ => refusals::NO_SCHEDULER,
+        }))
     }
 
     /// All services, sorted as they are to be listed.
-    fn services(
-        &mut self,
-        command: &Command,
-        format: Format,
-    ) -> Result<Vec<crate::protocol::ServiceStatus>, Complaint> {
+    fn services(&mut self, command: &Command, format: Format) -> Result<Vec<ServiceStatus>, Complaint> {
         let mut list: ServiceList = self.ask(command, &Request::ServiceList {})?;
         if !format.no_sort {
             sort::services(&mut list.services);
@@ -276,7 +219,7 @@ impl<'a> Director<'a> {
         loop {
             let request =
                 Request::ConnectionList { filter: ConnectionFilter::default(), cursor, limit: None };
-            let page: crate::protocol::ConnectionList = self.ask(command, &request)?;
+            let page: ConnectionList = self.ask(command, &request)?;
             if let Some(title) = title.take() {
                 write(out, &title)?;
             }
@@ -290,53 +233,33 @@ impl<'a> Director<'a> {
     }
 }
 
-/// The one place that says which persistence engines there are: none.
-fn has_engine(service: &Service) -> bool {
-    service.engine.is_none()
-}
-
-/// Persistence as the protocol has it. A mask of other bits than the first ones is beyond Director.
-fn persistence(service: &Service) -> Result<Option<PersistenceOptions>, Complaint> {
-    let Some(timeout) = service.persistent else { return Ok(None) };
-    let granularity = service.netmask.bits().ok_or_else(|| Complaint::refused(refusals::INVALID))?;
-    Ok(Some(PersistenceOptions {
-        timeout: Some(timeout),
-        granularity: Some(granularity),
-        engine: Some(PersistenceEngine::None),
-    }))
-}
-
-/// A real server as the protocol has it. Weights beyond 65535, which ipvsadm lets pass, are beyond Director.
-fn real_server(server: &Server) -> Result<RealServer, Complaint> {
-    let weight = u16::try_from(server.weight).map_err(|_| Complaint::refused(refusals::INVALID))?;
-    let method = match server.forwarding {
-        Forwarding::Route => ForwardingMethod::Dr,
-        Forwarding::Tunnel => ForwardingMethod::Tunnel,
-        Forwarding::Masquerade => ForwardingMethod::Nat,
-    };
-    Ok(RealServer {
-        address: server.address,
-        method,
-        tunnel: tunnel(server.tunnel),
-        weight: Weight(weight),
-        thresholds: Thresholds { upper: server.upper_threshold, lower: server.lower_threshold },
-    })
-}
-
-fn tunnel(options: TunnelOptions) -> Tunnel {
-    let TunnelOptions { kind, port, csum, remcsum } = options;
-    match (kind, NonZeroU16::new(port)) {
-        (TunnelType::Gue, Some(port)) => {
-            let checksum = match (csum, remcsum) {
-                (_, true) => GueChecksum::Remote,
-                (true, false) => GueChecksum::Full,
-                (false, false) => GueChecksum::None,
-            };
-            Tunnel::Gue { port, checksum }
+/// An edit as a request.
+fn request(edit: Edit) -> Request {
+    match edit {
+        Edit::AddService { key: service, scheduler, flags, persistence, one_packet } => {
+            let persistence = persistence.map(|persistence| PersistenceOptions {
+                timeout: u32::try_from(persistence.timeout.as_secs()).ok(),
+                granularity: Some(persistence.granularity),
+                engine: Some(persistence.engine),
+            });
+            Request::ServiceAdd { service, scheduler, flags, persistence, one_packet }
         }
-        (TunnelType::Gre, _) => Tunnel::Gre { checksum: csum },
-        // The grammar gives GUE a port always.
-        (TunnelType::Ipip, _) | (TunnelType::Gue, None) => Tunnel::Ipip,
+        Edit::EditService { key: service, scheduler, flags, persistence, one_packet } => {
+            let persistence = persistence.map(|edit| match edit {
+                PersistenceEdit::Off => PersistenceChange::OFF,
+                PersistenceEdit::On { timeout, granularity, engine } => {
+                    let timeout = timeout.and_then(|timeout| u32::try_from(timeout.as_secs()).ok());
+                    PersistenceChange::On(PersistenceOptions { timeout, granularity, engine })
+                }
+            });
+            Request::ServiceEdit { service, scheduler, flags, persistence, one_packet }
+        }
+        Edit::DeleteService { key: service } => Request::ServiceDelete { service },
+        Edit::AddServer { service, server } => Request::ServerAdd { service, server },
+        Edit::EditServer { service, address, weight, method, tunnel, upper_threshold, lower_threshold } => {
+            Request::ServerEdit { service, address, weight, method, tunnel, upper_threshold, lower_threshold }
+        }
+        Edit::DeleteServer { service, address } => Request::ServerDelete { service, address },
     }
 }
 

@@ -5,12 +5,13 @@ mod command;
 mod execute;
 mod grammar;
 mod help;
+pub(super) mod meaning;
 mod names;
 mod options;
 mod popt;
 mod print;
 mod refusals;
-mod restore;
+pub(super) mod restore;
 mod sort;
 mod values;
 

@@ -10,7 +10,7 @@ const WORD_LENGTH: usize = 4096;
 ///
 /// # Errors
 /// When the input cannot be read.
-pub(super) fn next_line(input: &mut dyn BufRead) -> std::io::Result<Option<Vec<String>>> {
+pub(in crate::cli) fn next_line(input: &mut dyn BufRead) -> std::io::Result<Option<Vec<String>>> {
     let mut line = Vec::new();
     if input.read_until(b'\n', &mut line)? == 0 {
         return Ok(None);
