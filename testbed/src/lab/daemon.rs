@@ -10,6 +10,7 @@ use rustix::process::Signal;
 
 use super::config::Config;
 use super::directorctl::Directorctl;
+use super::ipvsadm::Ipvsadm;
 use super::process::Process;
 use super::programs;
 use super::{Lab, Ports};
@@ -86,6 +87,12 @@ impl Daemon {
     #[must_use]
     pub fn ctl(&self) -> Directorctl {
         Directorctl::new(self.socket.clone())
+    }
+
+    /// `ipvsadm` for this director.
+    #[must_use]
+    pub fn ipvsadm(&self) -> Ipvsadm {
+        Ipvsadm::new(self.socket.clone())
     }
 
     /// Its process id.

@@ -13,6 +13,7 @@ pub mod config;
 pub mod daemon;
 pub mod directorctl;
 mod directory;
+pub mod ipvsadm;
 mod machine;
 pub mod namespace;
 pub mod plan;
