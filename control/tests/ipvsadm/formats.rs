@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use control::cli::ipvsadm::{Command, Listing, NoNames, parse};
 use control::model::{
-    ForwardingMethod, GueChecksum, Persistence, Scheduler, SchedulerFlags, Thresholds, Tunnel, Weight,
+    ForwardingMethod, GueChecksum, Persistence, PersistenceEngine, Scheduler, SchedulerFlags, Thresholds,
+    Tunnel, Weight,
 };
 use control::protocol::{
     ConnectionStatus, Counters, Rates, ServerRates, ServerStatus, ServiceRates, ServiceStatus, TemplateStatus,
@@ -29,7 +30,13 @@ fn counters(scale: u64) -> Counters {
 }
 
 fn rates(scale: u64) -> Rates {
-    Rates { cps: scale, inpps: 20 * scale, outpps: 19 * scale, inbps: 2_048 * scale, outbps: 987_654 * scale }
+    Rates {
+        cps: scale,
+        inpps: 20 * scale,
+        outpps: 19 * scale,
+        inbps: 2_048 * scale,
+        outbps: 987_654u64.wrapping_mul(scale),
+    }
 }
 
 fn service(key: &str, scheduler: Scheduler, scale: u64) -> ServiceStatus {
@@ -103,7 +110,7 @@ fn services() -> Vec<ServiceStatus> {
         },
         service("tcp [2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:65535", Scheduler::Dh, 1),
         ServiceStatus {
-            persistence: persistent(1, 8),
+            persistence: persistent(1, 8).map(|all| Persistence { engine: PersistenceEngine::Sip, ..all }),
             one_packet: true,
             servers: vec![
                 tunnelled("192.168.10.5:5060", Tunnel::Ipip),

@@ -283,6 +283,9 @@ pub(crate) fn answers(
         (Family::Ipv6, bits) => u32::from(bits.unwrap_or(128)).to_ne_bytes(),
     };
     let mut parts = described(status.service, scheduler(status.scheduler), flags, timeout, netmask);
+    if persistence.is_some_and(|persistence| !persistence.engine.is_none()) {
+        parts.push(text(11, "sip"));
+    }
     parts.push(statistics(&status.counters, rates));
     let mut lines = format!("4 {}\n", hex(&nest(SERVICE, &parts)));
     let asked = hex(&nest(SERVICE, &key(status.service)));

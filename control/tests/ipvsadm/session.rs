@@ -60,6 +60,7 @@ fn services_and_servers_come_change_and_go() {
         "-a -t 10.0.0.1:80 -r 10.0.0.3",
         "-A -u [2001:db8::1]:53 -o",
         "-A -f 7 -6 -s sh -b sh-port",
+        "-A -u 10.0.0.1:5060 -p 60 --pe sip",
     ] {
         assert_eq!(good(socket, line), "", "{line}");
     }
@@ -69,6 +70,7 @@ fn services_and_servers_come_change_and_go() {
 -A -t 10.0.0.1:80 -s wrr -p 60 -M 255.255.255.0
 -a -t 10.0.0.1:80 -r 10.0.0.2:8080 -m -w 5
 -a -t 10.0.0.1:80 -r 10.0.0.3:80 -g -w 1
+-A -u 10.0.0.1:5060 -s wlc -p 60 --pe sip
 -A -u [2001:db8::1]:53 -s wlc -o
 -A -f 7 -6 -s sh -b sh-port
 "
@@ -76,6 +78,7 @@ fn services_and_servers_come_change_and_go() {
     // What is not said is not kept, but ipvsadm's default.
     good(socket, "-E -t 10.0.0.1:80");
     good(socket, "-E -u [2001:db8::1]:53 -s rr");
+    good(socket, "-E -u 10.0.0.1:5060 -p 60");
     good(socket, "-e -t 10.0.0.1:80 -r 10.0.0.2:8080 -m");
     let thresholds = good(socket, "-Ln -t 10.0.0.1:80 --thresholds");
     assert!(
@@ -88,6 +91,7 @@ fn services_and_servers_come_change_and_go() {
 -A -t 10.0.0.1:80 -s wlc
 -a -t 10.0.0.1:80 -r 10.0.0.2:8080 -m -w 1
 -a -t 10.0.0.1:80 -r 10.0.0.3:80 -g -w 1
+-A -u 10.0.0.1:5060 -s wlc -p 60
 -A -u [2001:db8::1]:53 -s rr
 -A -f 7 -6 -s sh -b sh-port
 "
@@ -95,7 +99,7 @@ fn services_and_servers_come_change_and_go() {
     good(socket, "-d -t 10.0.0.1:80 -r 10.0.0.3");
     good(socket, "-D -f 7 -6");
     good(socket, "-Z");
-    assert_eq!(good(socket, "-Sn").lines().count(), 3);
+    assert_eq!(good(socket, "-Sn").lines().count(), 4);
     good(socket, "-C");
     assert_eq!(good(socket, "-Sn"), "");
 }

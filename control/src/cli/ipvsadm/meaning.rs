@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::command::{Command, Flags, Forwarding, Netmask, Server, Service, TunnelOptions, TunnelType};
 use crate::model::{
-    Edit, ForwardingMethod, GueChecksum, Persistence, PersistenceEdit, RealServer, Scheduler, SchedulerFlags,
-    Thresholds, Tunnel, Weight,
+    Edit, ForwardingMethod, GueChecksum, Persistence, PersistenceEdit, PersistenceEngine, RealServer,
+    Scheduler, SchedulerFlags, Thresholds, Tunnel, Weight,
 };
 
 /// What ipvsadm can say and Director has not.
@@ -80,11 +80,8 @@ fn change(service: &Service) -> Result<Edit, Unable> {
     })
 }
 
-/// The scheduler, provided that there is the persistence engine. This is the one place that says which there are: none.
+/// The scheduler, by IPVS's name.
 fn scheduler(service: &Service) -> Result<Scheduler, Unable> {
-    if let Some(engine) = &service.engine {
-        return Err(Unable::Engine(engine.clone()));
-    }
     service.scheduler.parse().map_err(|_| Unable::Scheduler(service.scheduler.clone()))
 }
 
@@ -95,13 +92,23 @@ fn flags(flags: Flags) -> Result<SchedulerFlags, Unable> {
     Ok(SchedulerFlags { fallback: flags.first, port: flags.second })
 }
 
+/// The persistence engine, which says nothing of a service that is not persistent.
+fn engine(service: &Service) -> Result<PersistenceEngine, Unable> {
+    match service.engine.as_deref() {
+        None => Ok(PersistenceEngine::None),
+        Some("sip") => Ok(PersistenceEngine::Sip),
+        Some(other) => Err(Unable::Engine(other.to_owned())),
+    }
+}
+
 fn persistence(service: &Service) -> Result<Option<Persistence>, Unable> {
+    let engine = engine(service)?;
     let Some(seconds) = service.persistent else { return Ok(None) };
     let granularity = match (service.netmask.bits(), service.netmask) {
         (Some(bits), _) => bits,
         (None, Netmask::Mask(mask) | Netmask::Prefix(mask)) => return Err(Unable::Netmask(mask)),
     };
-    Ok(Some(Persistence::of_clients(Duration::from_secs(seconds.into()), granularity)))
+    Ok(Some(Persistence { timeout: Duration::from_secs(seconds.into()), granularity, engine }))
 }
 
 fn real_server(server: &Server) -> Result<RealServer, Unable> {

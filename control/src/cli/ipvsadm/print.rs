@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::command::Format;
 use super::names::Names;
-use crate::model::{Family, ForwardingMethod, GueChecksum, Protocol, Scheduler, ServiceKey, Tunnel};
+use crate::model::{
+    Family, ForwardingMethod, GueChecksum, PersistenceEngine, Protocol, Scheduler, ServiceKey, Tunnel,
+};
 use crate::protocol::{
     ConnectionStatus, Counters, Rates, ServerStatus, ServiceRates, ServiceStatus, TemplateStatus,
 };
@@ -334,9 +336,9 @@ fn scheduling(service: &ServiceStatus) -> String {
     text
 }
 
-/// The persistence engine of a service: what `--pe` named. Director has none yet.
-fn engine(_: &ServiceStatus) -> Option<&'static str> {
-    None
+/// The persistence engine of a service: what `--pe` named.
+fn engine(service: &ServiceStatus) -> Option<PersistenceEngine> {
+    service.persistence.map(|persistence| persistence.engine).filter(|engine| !engine.is_none())
 }
 
 /// The mask of a persistent service, unless every client is by itself.

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::Imported;
 use crate::model::{
-    Edit, Family, ForwardingMethod, GueChecksum, Persistence, Protocol, RealServer, Scheduler,
-    SchedulerFlags, ServiceKey, Thresholds, Tunnel, Weight,
+    Edit, Family, ForwardingMethod, GueChecksum, Persistence, PersistenceEngine, Protocol, RealServer,
+    Scheduler, SchedulerFlags, ServiceKey, Thresholds, Tunnel, Weight,
 };
 use words::Line;
 
@@ -154,6 +154,7 @@ struct Said<'a> {
     flags: SchedulerFlags,
     persistence_timeout: Option<u32>,
     granularity: Option<u8>,
+    engine: PersistenceEngine,
     one_packet: bool,
     method: Option<(ForwardingMethod, Tunnel)>,
     weight: u16,
@@ -175,7 +176,8 @@ fn virtual_server(imported: &mut Imported, line: &Line, groups: &HashMap<&str, &
         let persistence = persistent.then(|| {
             let seconds = said.persistence_timeout.map(|seconds| Duration::from_secs(seconds.into()));
             let bits = said.granularity.unwrap_or(widest).min(widest);
-            Persistence::of_clients(seconds.unwrap_or(Persistence::DEFAULT_TIMEOUT), bits)
+            let timeout = seconds.unwrap_or(Persistence::DEFAULT_TIMEOUT);
+            Persistence { timeout, granularity: bits, engine: said.engine }
         });
         let edit = Edit::AddService {
             key,
@@ -211,6 +213,7 @@ fn said<'a>(imported: &mut Imported, line: &'a Line) -> Option<Said<'a>> {
         flags: SchedulerFlags::default(),
         persistence_timeout: None,
         granularity: None,
+        engine: PersistenceEngine::None,
         one_packet: false,
         method: None,
         weight: 1,
@@ -254,6 +257,7 @@ fn said<'a>(imported: &mut Imported, line: &'a Line) -> Option<Said<'a>> {
                 said.granularity = granularity(value);
                 said.granularity.is_some()
             }
+            "persistence_engine" => value.parse().map(|engine| said.engine = engine).is_ok(),
             "ops" => {
                 said.one_packet = true;
                 true
