@@ -4,5 +4,6 @@
 
 pub mod cli;
 pub mod config;
+pub mod health;
 pub mod model;
 pub mod protocol;

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use control::health::Standing;
 use control::model::{
     Family, ForwardingMethod, GueChecksum, Mark, Persistence, PersistenceEngine, Protocol, RealServer,
     Scheduler, SchedulerFlags, ServiceKey, SettingValue, Thresholds, Tunnel, Weight,
 };
 use control::protocol::{
-    ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Envelope, Framer, Latency, LatencySummary,
-    LcoreStats, PersistenceChange, PersistenceOptions, PortStats, RateList, Rates, Refusal, Reply, Request,
-    ServerRates, ServerStatus, ServiceList, ServiceRates, ServiceStatus, SettingsList, Stats, TemplateFilter,
-    TemplateList, TemplateStatus, TimeoutsInForce, Version, decode_reply, decode_request, encode_reply,
-    encode_request,
+    CheckHealth, ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Envelope, Framer, HealthList,
+    Latency, LatencySummary, LcoreStats, PersistenceChange, PersistenceOptions, PortStats, RateList, Rates,
+    Refusal, Reply, Request, ServerHealth, ServerRates, ServerStatus, ServiceHealth, ServiceList,
+    ServiceRates, ServiceStatus, SettingsList, Stats, TemplateFilter, TemplateList, TemplateStatus,
+    TimeoutsInForce, Version, decode_reply, decode_request, encode_reply, encode_request,
 };
 use proptest::array::uniform7;
 use proptest::collection::{btree_map, vec};
@@ -178,6 +179,7 @@ fn request() -> impl Strategy<Value = Request> {
         option::of(service()).prop_map(|service| Request::StatsZero { service }),
         Just(Request::Rates {}),
         Just(Request::Latency {}),
+        any::<bool>().prop_map(|failing| Request::Health { failing }),
         Just(Request::Version {}),
     ]
 }
@@ -189,12 +191,19 @@ prop_compose! {
     }
 }
 
+fn standing() -> impl Strategy<Value = Standing> {
+    use Standing::{Aside, Held, In, Inhibited, Ramping, Removed};
+    select(vec![In, Ramping, Held, Inhibited, Removed, Aside])
+}
+
 prop_compose! {
     fn server_status()(
-        address in address(), method in method(), tunnel in tunnel(), weight: u16, thresholds in thresholds(), overloaded: bool, active: u64, inactive: u64,
+        address in address(), method in method(), tunnel in tunnel(), weight: u16, thresholds in thresholds(), overloaded: bool,
+        health in option::of(standing()), active: u64, inactive: u64,
         counters in counters(),
     ) -> ServerStatus {
-        ServerStatus { address, method, tunnel, weight: Weight(weight), thresholds, overloaded, active, inactive, counters }
+        let weight = Weight(weight);
+        ServerStatus { address, method, tunnel, weight, thresholds, overloaded, health, active, inactive, counters }
     }
 }
 
@@ -280,6 +289,34 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn check_health()(
+        check: String, up: bool, last: Option<bool>, latency_us: Option<u64>, error: Option<String>,
+        error_ms: Option<u64>, numbers: [u64; 3],
+    ) -> CheckHealth {
+        let [since_ms, passed, failed] = numbers;
+        CheckHealth { check, up, since_ms, last, latency_us, error, error_ms, passed, failed }
+    }
+}
+
+prop_compose! {
+    fn server_health()(
+        address in address(), up: bool, since_ms: u64, standing in standing(), weight: u16,
+        checks in vec(check_health(), 0..3),
+    ) -> ServerHealth {
+        ServerHealth { address, up, since_ms, standing, effective_weight: Weight(weight), checks }
+    }
+}
+
+prop_compose! {
+    fn service_health()(
+        service in service(), quorum: u32, hysteresis: u32, has_quorum: bool, live_weight: u64,
+        sorry_server in option::of(address()), servers in vec(server_health(), 0..3),
+    ) -> ServiceHealth {
+        ServiceHealth { service, quorum, hysteresis, has_quorum, live_weight, sorry_server, servers }
+    }
+}
+
 fn reply() -> impl Strategy<Value = Reply> {
     let parts =
         (any::<u64>(), any::<bool>(), counters(), rates(), vec(lcore(), 0..3), vec(port(), 0..3), counts());
@@ -308,6 +345,7 @@ fn reply() -> impl Strategy<Value = Reply> {
             tcp_fin,
             udp
         })),
+        vec(service_health(), 0..3).prop_map(|health| Reply::Health(HealthList { health })),
         (vec(summary(), 0..3), summary()).prop_map(|(lcores, all)| Reply::Latency(Latency { lcores, all })),
         any::<(String, String, u32)>().prop_map(|(director, dpdk, protocol)| Reply::Version(Version {
             director,

@@ -237,6 +237,37 @@ fn statistics_latency_and_version() {
 }
 
 #[test]
+fn health_is_shown_for_people_and_for_programs() {
+    let running = Running::start(0, Limits::default());
+    assert_eq!(
+        good(&running, "health"),
+        "\
+tcp 10.99.0.1:80: QUORUM LOST: healthy weight 2, quorum 3; sorry server 10.0.2.99:8080 serves
+  RemoteAddress:Port  Standing   Weight  Check          State     Since  Latency  Passed  Failed  LastFailure
+  10.0.2.11:8080      in              2  http /healthz  up     01:00:00   1.5 ms     700       0
+  10.0.2.12:8080      inhibited       0  http /healthz  down      01:01   1.5 ms     700      31  status 503 (00:01 ago)
+"
+    );
+    let json: Value = serde_json::from_str(&good(&running, "--json health --failing")).expect("JSON");
+    assert_eq!(json["health"][0]["servers"][1]["checks"][0]["error"], "status 503");
+    // The list of services has a column for it as soon as one real server is checked.
+    good(&running, "service add tcp 10.99.0.1:80");
+    good(&running, "server add tcp 10.99.0.1:80 10.0.2.11:8080 --method nat");
+    assert!(!good(&running, "service list").contains("Health"));
+    good(&running, "server add tcp 10.99.0.1:80 10.0.2.12:9 --method nat");
+    assert_eq!(
+        good(&running, "service list"),
+        "\
+Prot  LocalAddress:Port   Scheduler
+  ->  RemoteAddress:Port  Forward    Weight  ActiveConn  InActConn  Health
+TCP   10.99.0.1:80        wlc
+  ->  10.0.2.11:8080      Masq            1           3          4
+  ->  10.0.2.12:9         Masq            1           3          4  inhibited
+"
+    );
+}
+
+#[test]
 fn connections_are_listed_over_three_pages() {
     let running = Running::start(2_500, Limits::default());
     let list = good(&running, "connection list");

@@ -1,7 +1,7 @@
 //! docs/protocol.md and docs/directorctl.md keep up with the code.
 
 use control::protocol::{
-    ConnectionList, Done, Latency, RateList, Refusal, Request, ServiceList, SettingsList, Stats,
+    ConnectionList, Done, HealthList, Latency, RateList, Refusal, Request, ServiceList, SettingsList, Stats,
     TemplateList, TimeoutsInForce, Version, decode_reply, decode_request, encode_request,
 };
 use serde::Serialize;
@@ -79,6 +79,7 @@ fn every_example_reply_is_what_the_code_makes_of_it() {
             ("settings", Ok(ok)) => shown_exactly::<SettingsList>(request, &ok),
             ("timeouts", Ok(ok)) => shown_exactly::<TimeoutsInForce>(request, &ok),
             ("rates", Ok(ok)) => shown_exactly::<RateList>(request, &ok),
+            ("health", Ok(ok)) => shown_exactly::<HealthList>(request, &ok),
             ("latency", Ok(ok)) => shown_exactly::<Latency>(request, &ok),
             ("version", Ok(ok)) if ok != serde_json::json!({}) => shown_exactly::<Version>(request, &ok),
             (_, Ok(ok)) => shown_exactly::<Done>(request, &ok),
@@ -139,6 +140,8 @@ fn the_tour_shows_every_command() {
         "stats",
         "stats --rate",
         "latency",
+        "health",
+        "health --failing",
         "version",
         "completion",
     ] {

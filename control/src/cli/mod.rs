@@ -1,6 +1,7 @@
 //! `directorctl`: commands, their arguments and their output.
 
 mod connection;
+mod health;
 mod import;
 pub mod ipvsadm;
 mod latency;
@@ -121,6 +122,14 @@ Examples:
     #[command(after_help = "Examples:\n  directorctl latency\n  directorctl --json latency")]
     Latency,
 
+    /// Show the health checks of real servers and what follows from them
+    #[command(after_help = "\
+Examples:
+  directorctl health
+  directorctl health --failing
+  directorctl --json health")]
+    Health(health::Options),
+
     /// Show the versions of directorctl, the running director, DPDK and the protocol
     #[command(after_help = "Examples:\n  directorctl version\n  directorctl --json version")]
     Version,
@@ -183,6 +192,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Timeouts(options) => timeouts::run(options, &mut session),
         Command::Stats(options) => stats::run(options, &mut session),
         Command::Latency => latency::run(&mut session),
+        Command::Health(options) => health::run(options, &mut session),
         Command::Version => version::run(&mut session),
         Command::Template(command) => template::run(command, &mut session),
         Command::Save => save::run(&mut session),

@@ -213,8 +213,13 @@ fn with_connections(list: &ServiceList) -> String {
         ("", Side::Right),
         ("", Side::Right),
         ("", Side::Right),
+        ("", Side::Left),
     ]);
-    let head = ["  ->", "RemoteAddress:Port", "Forward", "Weight", "ActiveConn", "InActConn"];
+    // Only where there is any, beyond what ipvsadm has.
+    let has_health =
+        list.services.iter().flat_map(|service| &service.servers).any(|server| server.health.is_some());
+    let health = if has_health { "Health" } else { "" };
+    let head = ["  ->", "RemoteAddress:Port", "Forward", "Weight", "ActiveConn", "InActConn", health];
     table.row(head.map(str::to_owned));
     for service in &list.services {
         table.row([
@@ -230,6 +235,7 @@ fn with_connections(list: &ServiceList) -> String {
                 server.weight.0.to_string(),
                 server.active.to_string(),
                 server.inactive.to_string(),
+                server.health.map(|standing| standing.word().to_owned()).unwrap_or_default(),
             ]);
         }
     }

@@ -2,25 +2,31 @@
 //!
 //! Reading goes on after an error, so that the operator sees everything that is wrong at once.
 
+mod checks;
 mod device;
 mod errors;
 mod keys;
 mod marks;
 mod number;
 mod plan;
+mod policy;
 mod raw;
+mod raw_check;
 mod services;
 mod validate;
 mod walk;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use toml::de::DeTable;
 
 pub use device::{Mirror, Port, PortDevice, Rss};
 pub use errors::{ConfigError, ConfigErrors, Position};
 
-use crate::model::{Limits, MarkRule, Model, Settings, Timeouts};
+use crate::health::Policy;
+use crate::model::{Limits, MarkRule, Model, ServiceKey, Settings, Timeouts};
 use errors::{Complaints, Site};
 
 /// Where the control socket is unless the configuration says otherwise.
@@ -52,6 +58,8 @@ pub struct Config {
     pub marks: Vec<MarkRule>,
     /// The services that are balanced from the start.
     pub model: Model,
+    /// What is checked of real servers, by virtual service; services without checks are not in it.
+    pub health: BTreeMap<ServiceKey, Arc<Policy>>,
 }
 
 /// DPDK's memory and arguments.

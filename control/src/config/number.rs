@@ -1,6 +1,7 @@
 //! The ranges of the configuration's numbers.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use super::errors::Complaints;
 use super::walk::At;
@@ -34,6 +35,33 @@ pub(super) const WEIGHT: RangeInclusive<u16> = 0..=65_535;
 pub(super) const THRESHOLD: RangeInclusive<u32> = 0..=u32::MAX;
 /// In bits; what a service's family allows of it is the model's matter.
 pub(super) const GRANULARITY: RangeInclusive<u8> = 0..=128;
+
+pub(super) const PORT: RangeInclusive<u16> = 1..=65_535;
+/// In seconds.
+pub(super) const INTERVAL: RangeInclusive<f64> = 0.05..=86_400.0;
+/// In seconds.
+pub(super) const SLOW_START: RangeInclusive<f64> = 0.0..=86_400.0;
+pub(super) const TIMES: RangeInclusive<u32> = 1..=1000;
+pub(super) const JITTER: RangeInclusive<u8> = 0..=50;
+pub(super) const PERCENT: RangeInclusive<u8> = 0..=100;
+pub(super) const QUORUM: RangeInclusive<u32> = 1..=u32::MAX;
+pub(super) const HYSTERESIS: RangeInclusive<u32> = 0..=u32::MAX;
+
+/// The time if it is given, in seconds, and within the range. Complains of one that is outside.
+pub(super) fn seconds(
+    given: Option<&At<f64>>,
+    range: RangeInclusive<f64>,
+    complaints: &mut Complaints<'_>,
+) -> Option<Duration> {
+    let At { value, site } = given?;
+    if range.contains(value) {
+        return Some(Duration::from_secs_f64(*value));
+    }
+    let (least, most) = (range.start(), range.end());
+    let remedy = format!("give seconds from {least} to {most}; fractions as 0.5 are allowed");
+    complaints.add(site, format!("{value} is out of range"), remedy);
+    None
+}
 
 /// The number if it is given and within the range. Complains of one that is outside.
 pub(super) fn within<T>(

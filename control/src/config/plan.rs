@@ -56,6 +56,7 @@ impl Config {
         lines.extend(self.marks.iter().map(MarkRule::to_string));
         for service in self.model.services().values() {
             lines.push(service_line(service));
+            lines.extend(self.health.get(&service.key).into_iter().flat_map(|policy| policy.lines(service)));
             lines.extend(self.no_rule(service.key));
             for server in &service.servers {
                 lines.push(server_line(server));

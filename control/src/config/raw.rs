@@ -2,6 +2,7 @@
 
 use super::errors::{Complaints, Site};
 use super::keys::keys_of;
+use super::raw_check::{RawCheck, RawHealth};
 use super::walk::{At, Table};
 use crate::model::{SettingValue, Settings};
 
@@ -78,6 +79,7 @@ pub(super) struct RawService {
     pub(super) persistence_granularity: Option<At<i128>>,
     pub(super) persistence_engine: Option<At<String>>,
     pub(super) one_packet: Option<At<bool>>,
+    pub(super) health: RawHealth,
     pub(super) servers: Vec<RawServer>,
 }
 
@@ -91,6 +93,7 @@ pub(super) struct RawServer {
     pub(super) weight: Option<At<i128>>,
     pub(super) upper_threshold: Option<At<i128>>,
     pub(super) lower_threshold: Option<At<i128>>,
+    pub(super) checks: Option<Vec<RawCheck>>,
 }
 
 impl RawConfig {
@@ -200,6 +203,7 @@ impl RawService {
             persistence_granularity: table.integer("persistence_granularity", complaints),
             persistence_engine: table.string("persistence_engine", complaints),
             one_packet: table.boolean("one_packet", complaints),
+            health: RawHealth::read(table, complaints),
             servers: servers.iter().map(|table| RawServer::read(table, complaints)).collect(),
         }
     }
@@ -216,6 +220,7 @@ impl RawServer {
             weight: table.integer("weight", complaints),
             upper_threshold: table.integer("upper_threshold", complaints),
             lower_threshold: table.integer("lower_threshold", complaints),
+            checks: RawCheck::read_all(table, "service.server.check", complaints),
         }
     }
 }

@@ -1,15 +1,18 @@
 //! The services of the configuration, held to the rules of the model.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::errors::{Complaints, Site};
 use super::marks::mark;
+use super::policy::{checks, policy};
 use super::raw::{RawServer, RawService};
 use super::walk::At;
 use super::{keys, number};
+use crate::health::Policy;
 use crate::model::{
     EditError, Family, ForwardingMethod, Limited, Limits, Persistence, PersistenceEdit, PersistenceEngine,
     Place, Protocol, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey, Thresholds, Tunnel, Weight,
@@ -17,11 +20,16 @@ use crate::model::{
 };
 
 /// Understands every `[[service]]`. Complains of all that is wrong, and leaves that out.
-pub(super) fn services(raw: &[RawService], limits: &Limits, complaints: &mut Complaints<'_>) -> Vec<Service> {
+pub(super) fn services(
+    raw: &[RawService],
+    limits: &Limits,
+    complaints: &mut Complaints<'_>,
+) -> (Vec<Service>, BTreeMap<ServiceKey, Arc<Policy>>) {
     let mut services = Vec::with_capacity(raw.len());
+    let mut policies = BTreeMap::new();
     let mut seen: HashMap<ServiceKey, usize> = HashMap::new();
     for (index, raw) in raw.iter().enumerate() {
-        let Some(service) = service(raw, complaints) else {
+        let Some((service, policy)) = service(raw, complaints) else {
             continue;
         };
         let site = address_site(raw);
@@ -34,10 +42,11 @@ pub(super) fn services(raw: &[RawService], limits: &Limits, complaints: &mut Com
             );
             continue;
         }
+        policies.extend(policy.map(|policy| (service.key, Arc::new(policy))));
         services.push(service);
     }
     check_limits(raw, limits, complaints);
-    services
+    (services, policies)
 }
 
 /// Complains once of the first service and the first server that there is no room for.
@@ -59,16 +68,18 @@ fn address_site(raw: &RawService) -> &Site {
     raw.address.as_ref().map(|at| &at.site).or(mark).unwrap_or(&raw.site)
 }
 
-fn service(raw: &RawService, complaints: &mut Complaints<'_>) -> Option<Service> {
+fn service(raw: &RawService, complaints: &mut Complaints<'_>) -> Option<(Service, Option<Policy>)> {
     let scheduler = word(raw.scheduler.as_ref(), Scheduler::ALL, Scheduler::word, complaints);
     let Named { key, port } = if raw.has_mark { marked(raw, complaints) } else { addressed(raw, complaints) };
 
     // Servers whose own words are wrong are left out; the others keep the place of their address.
     let mut servers = Vec::with_capacity(raw.servers.len());
     let mut sites = Vec::with_capacity(raw.servers.len());
+    let mut own_checks = Vec::new();
     for raw in &raw.servers {
         if let Some(server) = server(raw, port, complaints) {
             servers.push(server);
+            own_checks.extend(raw.checks.as_deref().map(|checks| (server.address, checks)));
             let threshold = raw.lower_threshold.as_ref().or(raw.upper_threshold.as_ref());
             let address = raw.address.as_ref().map_or(&raw.site, |at| &at.site);
             let tunnel = raw.tunnel.as_ref().map_or(&raw.site, |at| &at.site);
@@ -103,7 +114,12 @@ fn service(raw: &RawService, complaints: &mut Complaints<'_>) -> Option<Service>
         };
         complaints.add(site, fault.error.to_string(), config_remedy(&fault.error));
     }
-    is_certain.then_some(service)
+    let own = own_checks
+        .into_iter()
+        .filter_map(|(address, raw)| Some((address, checks(Some(raw), &service, complaints)?)))
+        .collect();
+    let policy = policy(raw, &service, own, complaints);
+    is_certain.then_some((service, policy))
 }
 
 /// What a `[[service]]` is called.
@@ -179,7 +195,7 @@ fn persistence(raw: &RawService, key: ServiceKey, complaints: &mut Complaints<'_
 }
 
 /// The model's remedies are for edits of a running director; in a file some things are mended otherwise.
-fn config_remedy(error: &EditError) -> String {
+pub(super) fn config_remedy(error: &EditError) -> String {
     match error {
         EditError::ServerExists { .. } => "remove one of the two, or change its address or port".to_owned(),
         EditError::PortNotAllowed { service, .. } => {
@@ -220,7 +236,11 @@ fn service_address(at: &At<String>, complaints: &mut Complaints<'_>) -> Option<S
 }
 
 /// A server, of whose port nothing is known if neither it nor a service that is understood gives one.
-fn server(raw: &RawServer, service_port: Option<u16>, complaints: &mut Complaints<'_>) -> Option<RealServer> {
+pub(super) fn server(
+    raw: &RawServer,
+    service_port: Option<u16>,
+    complaints: &mut Complaints<'_>,
+) -> Option<RealServer> {
     if !raw.has_address {
         complaints.add(
             &raw.site,

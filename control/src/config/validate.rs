@@ -19,7 +19,7 @@ const MAX_SOCKET_PATH: usize = 107;
 /// Understands the file. What it returns counts only if nothing was complained of.
 pub(super) fn config(raw: &RawConfig, complaints: &mut Complaints<'_>) -> Config {
     let limits = limits(raw, complaints);
-    let services = services(&raw.services, &limits, complaints);
+    let (services, health) = services(&raw.services, &limits, complaints);
     let model = Model::new(services, &limits).unwrap_or_else(|error| {
         // Whatever breaks a rule has been complained of at its own line; this makes sure of it.
         if complaints.is_empty() {
@@ -39,6 +39,7 @@ pub(super) fn config(raw: &RawConfig, complaints: &mut Complaints<'_>) -> Config
         ports: ports(raw, complaints),
         marks: marks(&raw.marks, raw.ports.len(), complaints),
         model,
+        health,
     }
 }
 

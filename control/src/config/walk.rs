@@ -126,6 +126,37 @@ impl<'t, 'i> Table<'t, 'i> {
         tables
     }
 
+    /// A number, with a fraction or without.
+    pub(super) fn number(&self, key: &str, complaints: &mut Complaints<'_>) -> Option<At<f64>> {
+        let at = self.find(key)?;
+        if let DeValue::Float(number) = at.value {
+            // The parser has read it already, so that it is one.
+            let value = number.as_str().replace('_', "").parse().unwrap_or(f64::NAN);
+            return Some(At { value, site: at.site });
+        }
+        if !matches!(at.value, DeValue::Integer(_)) {
+            wrong_type(&at.site, at.value, "a number", complaints);
+            return None;
+        }
+        integer(at, complaints).map(|At { value, site }| At { value: value as f64, site })
+    }
+
+    /// Where a key's value stands, if it is there.
+    pub(super) fn site_of(&self, key: &str) -> Option<Site> {
+        self.find(key).map(|at| at.site)
+    }
+
+    /// One table, `[name]`, or an array of them, `[[name]]`.
+    pub(super) fn table_or_tables(&self, name: &str, complaints: &mut Complaints<'_>) -> Vec<Table<'t, 'i>> {
+        let key = name.rsplit('.').next().unwrap_or(name);
+        match self.find(key) {
+            Some(At { value: DeValue::Table(entries), site }) => {
+                vec![Table::open(entries, site, name, complaints)]
+            }
+            _ => self.tables(name, complaints),
+        }
+    }
+
     fn list<T>(
         &self,
         key: &str,

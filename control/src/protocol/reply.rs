@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::health::HealthList;
 use super::inforce::{SettingsList, TimeoutsInForce};
 use super::latency::LatencySummary;
 use super::rates::{RateList, Rates};
 use super::template::TemplateList;
+use crate::health::Standing;
 use crate::model::{
     ForwardingMethod, Persistence, Protocol, Scheduler, SchedulerFlags, ServiceKey, Thresholds, Tunnel,
     Weight,
@@ -31,6 +33,8 @@ pub enum Reply {
     Stats(Stats),
     /// To `latency`.
     Latency(Latency),
+    /// To `health`.
+    Health(HealthList),
     /// To `version`.
     Version(Version),
     /// To `settings`.
@@ -93,6 +97,9 @@ pub struct ServerStatus {
     pub thresholds: Thresholds,
     /// Whether it gets no new ones for having reached the upper threshold.
     pub overloaded: bool,
+    /// What has become of it for the sake of its health; absent where that is not checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Standing>,
     /// Connections in ESTABLISHED, SYN_SENT, SYN_RECV or SYNACK, as ipvsadm's ActiveConn; of SCTP in ESTABLISHED; never
     /// a UDP one.
     pub active: u64,

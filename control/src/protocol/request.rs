@@ -192,6 +192,13 @@ pub enum Request {
     /// Latency the director adds to packets. No precondition.
     #[serde(rename = "latency")]
     Latency {},
+    /// Health checks of real servers and what follows from them. No precondition.
+    #[serde(rename = "health")]
+    Health {
+        /// Only real servers that fail or do not serve with all their weight; defaults to false.
+        #[serde(default)]
+        failing: bool,
+    },
     /// Versions of the director, of DPDK and of this protocol. No precondition.
     #[serde(rename = "version")]
     Version {},
@@ -199,7 +206,7 @@ pub enum Request {
 
 impl Request {
     /// Every value `"request"` may have.
-    pub const NAMES: [&'static str; 18] = [
+    pub const NAMES: [&'static str; 19] = [
         "service.add",
         "service.edit",
         "service.delete",
@@ -217,6 +224,7 @@ impl Request {
         "stats.zero",
         "rates",
         "latency",
+        "health",
         "version",
     ];
 
@@ -240,6 +248,7 @@ impl Request {
             Request::StatsZero { .. } => "stats.zero",
             Request::Rates {} => "rates",
             Request::Latency {} => "latency",
+            Request::Health { .. } => "health",
             Request::Version {} => "version",
         }
     }
@@ -264,6 +273,7 @@ impl Request {
             | Request::Stats {}
             | Request::Rates {}
             | Request::Latency {}
+            | Request::Health { .. }
             | Request::Version {} => false,
         }
     }

@@ -57,6 +57,7 @@ fn persistent(seconds: u64, granularity: u8) -> Option<Persistence> {
 
 fn server(address: &str, method: ForwardingMethod, weight: u16, scale: u64) -> ServerStatus {
     ServerStatus {
+        health: None,
         address: address.parse().expect(address),
         method,
         tunnel: Tunnel::Ipip,

@@ -227,6 +227,7 @@ fn servers(key: ServiceKey) -> impl Strategy<Value = Vec<ServerStatus>> {
             let free = key.is_mark() || method == ForwardingMethod::Nat;
             let port = if free { port } else { key.port() };
             ServerStatus {
+                health: None,
                 address: (ip.parse::<std::net::IpAddr>().expect("an address"), port).into(),
                 method,
                 tunnel: if by_tunnel { tunnel } else { Tunnel::Ipip },

@@ -10,14 +10,15 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use control::health::Standing;
 use control::model::{
-    ForwardingMethod, PersistenceEdit, Protocol, ServiceKey, SettingError, Settings, Timeouts,
+    ForwardingMethod, PersistenceEdit, Protocol, ServiceKey, SettingError, Settings, Timeouts, Weight,
 };
 use control::protocol::{
-    ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Handler, Latency, LatencySummary,
-    LcoreStats, Limits, Peer, PortStats, RateList, Rates, Refusal, Reply, Request, Server, ServerRates,
-    ServerStatus, ServiceList, ServiceRates, ServiceStatus, Stats, TemplateList, TemplateStatus,
-    TimeoutsInForce, Version,
+    CheckHealth, ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Handler, HealthList, Latency,
+    LatencySummary, LcoreStats, Limits, Peer, PortStats, RateList, Rates, Refusal, Reply, Request, Server,
+    ServerHealth, ServerRates, ServerStatus, ServiceHealth, ServiceList, ServiceRates, ServiceStatus, Stats,
+    TemplateList, TemplateStatus, TimeoutsInForce, Version,
 };
 use serde_json::Value;
 
@@ -121,6 +122,7 @@ impl Handler for FakeDirector {
                     weight: server.weight,
                     thresholds: server.thresholds,
                     overloaded: false,
+                    health: (server.address.port() == 9).then_some(Standing::Inhibited),
                     active: 3,
                     inactive: 4,
                     counters: Counters { connections: 5, ..Counters::default() },
@@ -215,12 +217,64 @@ impl Handler for FakeDirector {
                     all,
                 }));
             }
+            Request::Health { .. } => return Ok(Reply::Health(health())),
             Request::Version {} => {
                 let dpdk = "DPDK 22.11.5".to_owned();
                 return Ok(Reply::Version(Version { director: "9.8.7".to_owned(), dpdk, protocol: 1 }));
             }
         }
         Ok(Reply::DONE)
+    }
+}
+
+/// The health of a service of which one real server fails.
+pub(crate) fn health() -> HealthList {
+    let check = CheckHealth {
+        check: "http /healthz".to_owned(),
+        up: true,
+        since_ms: 3_600_000,
+        last: Some(true),
+        latency_us: Some(1_500),
+        error: None,
+        error_ms: None,
+        passed: 700,
+        failed: 0,
+    };
+    let server = ServerHealth {
+        address: "10.0.2.11:8080".parse().expect("an address"),
+        up: true,
+        since_ms: 3_600_000,
+        standing: Standing::In,
+        effective_weight: Weight(2),
+        checks: vec![check.clone()],
+    };
+    let failing = CheckHealth {
+        up: false,
+        since_ms: 61_000,
+        last: Some(false),
+        error: Some("status 503".to_owned()),
+        error_ms: Some(1_000),
+        failed: 31,
+        ..check
+    };
+    let down = ServerHealth {
+        address: "10.0.2.12:8080".parse().expect("an address"),
+        up: false,
+        since_ms: 61_000,
+        standing: Standing::Inhibited,
+        effective_weight: Weight(0),
+        checks: vec![failing],
+    };
+    HealthList {
+        health: vec![ServiceHealth {
+            service: "tcp 10.99.0.1:80".parse().expect("a service"),
+            quorum: 3,
+            hysteresis: 0,
+            has_quorum: false,
+            live_weight: 2,
+            sorry_server: Some("10.0.2.99:8080".parse().expect("an address")),
+            servers: vec![server, down],
+        }],
     }
 }
 

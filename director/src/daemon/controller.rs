@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use control::config::Config;
-use control::model::{Edit, EditError, Limits, Model, Settings, Timeouts};
+use control::health::{Board, Report};
+use control::model::{Change, Edit, EditError, Limits, Model, Settings, Timeouts};
 use control::protocol::{Refusal, Reply};
 
 use super::estimates::Estimates;
@@ -56,6 +57,7 @@ pub(super) struct State {
     pub(super) settings: Settings,
     pub(super) compiler: Compiler,
     pub(super) estimates: Estimates,
+    pub(super) board: Board,
     publisher: Publisher,
     guard: Option<IngressGuard>,
     /// The guard refused; it is asked again with the next snapshot.
@@ -76,7 +78,7 @@ impl Controller {
     ///
     /// # Panics
     /// When called twice for one `started`.
-    pub(super) fn new(started: &mut Started, config: &Config) -> Controller {
+    pub(super) fn new(started: &mut Started, config: &Config, board: Board) -> Controller {
         let Some(handles) = started.take_handles() else { unreachable!("one controller for each director") };
         let Handles {
             publisher,
@@ -98,6 +100,7 @@ impl Controller {
                 settings: config.settings,
                 compiler,
                 estimates: Estimates::default(),
+                board,
                 publisher,
                 guard,
                 guard_is_behind: false,
@@ -164,6 +167,24 @@ impl Controller {
         }
     }
 
+    /// Health checks have changed their state; without any, weights may be on their way up.
+    pub(super) fn health_changed(&self, reports: &[Report]) {
+        let mut state = self.state();
+        let now = Instant::now();
+        reports.iter().for_each(|report| state.board.record(report, now));
+        let stale = state.board.stale(now);
+        let services = stale.iter().filter_map(|key| state.model.services().get(key));
+        let changes: Vec<Change> =
+            services.map(|service| Change { key: service.key, service: Some(service.clone()) }).collect();
+        if changes.is_empty() {
+            return;
+        }
+        if let Err(error) = self.publish(&mut state, Services::Edited(&changes)) {
+            tracing::error!(%error, "what health checks found waits");
+            state.board.put_back(stale);
+        }
+    }
+
     /// Asks the kernel for a neighbour.
     pub(super) async fn resolve(&self, neighbour: Neighbour) {
         tracing::trace!(neighbour = name_of(&neighbour), "wanted");
@@ -180,7 +201,8 @@ impl Controller {
     fn server_addresses(&self) -> Vec<IpAddr> {
         let state = self.state();
         let servers = state.model.services().values().flat_map(|service| &service.servers);
-        servers.map(|server| server.address.ip()).collect::<HashSet<_>>().into_iter().collect()
+        let servers = servers.map(|server| server.address.ip());
+        servers.chain(state.board.sorry_servers()).collect::<HashSet<_>>().into_iter().collect()
     }
 
     /// Waits until the next hops toward these addresses are known, but not for long.
@@ -234,15 +256,35 @@ impl Controller {
             let of_interface = open.link.and_then(|link| hops.mac_of(link.link));
             PortInfo { mac: of_interface.unwrap_or_else(|| open.port.mac()) }
         });
+        // What is compiled is what is configured as health has left it.
+        let now = Instant::now();
+        let healthy: Vec<Change> = match services {
+            Services::All(all) => all
+                .iter()
+                .map(|(key, s)| Change { key: *key, service: state.board.follow(*key, Some(s), now) })
+                .collect(),
+            Services::Edited(changes) => changes
+                .iter()
+                .map(|c| Change { key: c.key, service: state.board.follow(c.key, c.service.as_ref(), now) })
+                .collect(),
+        };
         let input = Input {
-            services,
+            services: Services::Edited(&healthy),
             ports: ports.collect(),
             hops: hops.clone(),
             timeouts: state.timeouts,
             settings: state.settings,
             quiescent: state.publisher.quiescent(),
         };
-        let snapshot = state.compiler.compile(input)?;
+        let snapshot = match state.compiler.compile(input) {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                for Change { key, .. } in healthy {
+                    state.board.follow(key, state.model.services().get(&key), now);
+                }
+                return Err(error);
+            }
+        };
         if let Services::Edited(changes) = services {
             changes.iter().for_each(|change| state.model.make(change.clone()));
         }

@@ -52,6 +52,7 @@ pub(super) fn services(controller: &Controller) -> Reply {
                     // One that came back without thresholds may still be marked.
                     overloaded: server.thresholds.any()
                         && id.is_some_and(|id| controller.fleet.is_overloaded(id)),
+                    health: state.board.standing(service.key, server.address),
                     active,
                     inactive,
                     counters: counters(id.map(|id| state.compiler.server_totals(id)).unwrap_or_default()),

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control::config::Config;
+use control::health::{Board, Runner};
 use control::protocol::Server;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -25,6 +26,8 @@ pub use start::StartError;
 
 /// How often the control thread looks for wishes of lcores and for snapshots that came back.
 const HOUSEKEEPING: Duration = Duration::from_millis(1);
+/// How often weights on their way up are looked at.
+const SLOW_START: Duration = Duration::from_millis(250);
 /// How often the neighbours that lead to real servers are kept fresh. Shorter than the kernel needs to
 /// forget a neighbour that it does not use itself.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -47,7 +50,15 @@ pub fn run(config: &Config, file: &Path) -> Result<(), StartError> {
             signal(SignalKind::interrupt()).map_err(|e| StartError::Runtime(e.to_string()))?;
 
         let mut started = start::start(config).await?;
-        let controller = Arc::new(Controller::new(&mut started, config));
+        // Its thread shares the CPU of this one, which is no worker's.
+        let (runner, mut reports) = if config.health.is_empty() {
+            (None, tokio::sync::mpsc::unbounded_channel().1)
+        } else {
+            let (runner, reports) = Runner::start().map_err(|e| StartError::Runtime(e.to_string()))?;
+            (Some(runner), reports)
+        };
+        let board = Board::new(config.health.clone(), runner);
+        let controller = Arc::new(Controller::new(&mut started, config, board));
         controller.publish_first()?;
         started.launch()?;
         controller.settle().await;
@@ -62,6 +73,8 @@ pub fn run(config: &Config, file: &Path) -> Result<(), StartError> {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut keep_alive = tokio::time::interval(KEEP_ALIVE);
+        let mut slow_start = tokio::time::interval(SLOW_START);
+        let mut news = Vec::new();
         let mut estimation = tokio::time::interval(Estimator::INTERVAL);
         let ended = loop {
             tokio::select! {
@@ -77,6 +90,14 @@ pub fn run(config: &Config, file: &Path) -> Result<(), StartError> {
                         break Err(dead);
                     }
                 }
+                // What comes at once changes what runs at once.
+                count = reports.recv_many(&mut news, usize::MAX), if !config.health.is_empty() => {
+                    if count > 0 {
+                        controller.health_changed(&news);
+                        news.clear();
+                    }
+                }
+                _ = slow_start.tick() => controller.health_changed(&[]),
                 _ = estimation.tick() => controller.estimate(),
                 _ = keep_alive.tick() => {
                     for neighbour in controller.next_hops() {

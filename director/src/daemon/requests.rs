@@ -1,7 +1,7 @@
 //! What the director does when it is asked over its control socket.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use control::model::{Edit, EditError, PersistenceEdit, ServiceKey, SettingError, SettingValue, Timeouts};
 use control::protocol::{Handler, PROTOCOL_VERSION, Peer, Refusal, Reply, Request, Version};
@@ -63,6 +63,9 @@ impl Handler for Controller {
             Request::StatsZero { service } => self.zero(service),
             Request::Rates {} => Ok(listing::rates(self)),
             Request::Latency {} => Ok(listing::latency(self)),
+            Request::Health { failing } => {
+                Ok(Reply::Health(self.state().board.list(failing, Instant::now())))
+            }
             Request::Version {} => Ok(Reply::Version(Version {
                 director: env!("CARGO_PKG_VERSION").into(),
                 dpdk: Eal::version(),

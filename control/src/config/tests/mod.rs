@@ -1,3 +1,4 @@
+mod checks;
 mod places;
 mod ranges;
 mod right;
@@ -89,12 +90,56 @@ persistence_timeout = 600
 persistence_granularity = 24
 persistence_engine = "sip"
 one_packet = true
+on_failure = "remove"
+slow_start = 12.5
+quorum = 2
+hysteresis = 1
+max_out = 50
+sorry_server = "10.0.2.99:5353"
+sorry_server_method = "nat"
+  [[service.check]]
+  kind = "dns"
+  interval = 5
+  timeout = 0.5
+  rise = 2
+  fall = 4
+  delay_before_retry = 0.25
+  jitter = 0
+  start = "down"
+  connect_ip = "192.0.2.53"
+  connect_port = 5354
+  name = "example.com"
+  type = "A"
+  [[service.check]]
+  kind = "https"
+  path = "/healthz?deep=1"
+  virtualhost = "www.example.com:443"
+  status_code = ["200-299", "301"]
+  regex = '^ok\b'
+  verify = true
+  [[service.check]]
+  kind = "icmp"
   [[service.server]]
   address = "10.0.2.11:5353"
   method = "nat"
   weight = 0
   upper_threshold = 100
   lower_threshold = 80
+    [[service.server.check]]
+    kind = "udp"
+    payload = "0a ff"
+    require_reply = "0a XX"
+    [[service.server.check]]
+    kind = "smtp"
+    helo_name = "lb1.example.com"
+    [[service.server.check]]
+    kind = "grpc"
+    tls = true
+    sni_name = "grpc.example.com"
+    grpc_service = "echo.Echo"
+    [[service.server.check]]
+    kind = "exec"
+    command = ["/bin/true", "-x"]
   [[service.server]]
   address = "10.0.2.12"
   method = "tunnel"

@@ -28,7 +28,8 @@ fn unknown_keys_are_all_reported_with_the_nearest_known_one() {
             "move it to `connections`, where `capacity` belongs",
             "did you mean `scheduler`?",
             "remove it; the keys here are mark, family, protocol, address, scheduler, fallback, hash_port, \
-             persistence_timeout, persistence_granularity, persistence_engine, one_packet, server",
+             persistence_timeout, persistence_granularity, persistence_engine, one_packet, on_failure, slow_start, quorum, \
+             hysteresis, max_out, sorry_server, sorry_server_method, check, server",
             "did you mean `weight`?",
         ]
     );

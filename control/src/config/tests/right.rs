@@ -43,6 +43,7 @@ fn whatever_can_be_left_out_has_its_default() {
             ports: vec![port],
             marks: vec![],
             model: Model::default(),
+            health: BTreeMap::new(),
         }
     );
 }
@@ -63,6 +64,9 @@ fn every_key_reaches_the_configuration() {
     for (table, keys) in KEYS {
         for key in *keys {
             let named = WHOLE.contains(&format!("{key} = "));
+            if *key == "ca_file" {
+                continue; // A file that has to be there; see the test about checks.
+            }
             let table_named = WHOLE.contains(&format!("[{key}]")) || WHOLE.contains(&format!(".{key}]"));
             assert!(named || table_named, "{table} {key} is not in the test's configuration");
         }
@@ -160,6 +164,14 @@ mark 1: tcp from 192.0.2.0/24 from port 1024-65535 to 10.99.0.1 or 10.99.1.0/24 
 to port 80 or 443 or 8000-8010 received by port 1 with DSCP 46
 service tcp 10.99.0.1:80 scheduler wlc without real servers
 service udp 10.99.0.1:53 scheduler mh fallback hash_port persistent 600 s granularity 24 engine sip one_packet
+  check dns A example.com at 192.0.2.53 port 5354 every 5 s for at most 0.5 s, rise 2, fall 4
+  check https /healthz?deep=1 of www.example.com:443 every 60 s for at most 5 s, rise 1, fall 3
+  check icmp every 60 s for at most 5 s, rise 1, fall 3
+  check udp every 60 s for at most 5 s, rise 1, fall 3 of 10.0.2.11:5353 alone
+  check smtp every 60 s for at most 5 s, rise 1, fall 3 of 10.0.2.11:5353 alone
+  check grpc echo.Echo every 60 s for at most 5 s, rise 1, fall 3 of 10.0.2.11:5353 alone
+  check exec /bin/true -x every 60 s for at most 5 s, rise 1, fall 3 of 10.0.2.11:5353 alone
+  on failure remove, slow start 12.5 s, quorum 2 hysteresis 1, at most 50 % out, sorry server 10.0.2.99:5353 nat
   10.0.2.11:5353 nat weight 0 upper_threshold 100 lower_threshold 80
   10.0.2.12:53 tunnel gue:6080:csum weight 1
 service mark 1/ipv6 scheduler wlc without real servers
@@ -176,6 +188,8 @@ fn the_manual_has_every_key_and_its_examples_are_right() {
     for (table, keys) in KEYS {
         let titles = match *table {
             "" => ["## Top level\n".to_owned(), String::new()],
+            // The same checks, for one real server alone.
+            "service.server.check" => ["## `[[service.check]]`".to_owned(), String::new()],
             table => [format!("## `[{table}]`\n"), format!("## `[[{table}]]`\n")],
         };
         let titled =

@@ -1,0 +1,117 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::health::{Check, Kind};
+use crate::model::{
+    Edit, ForwardingMethod, Limits, Model, RealServer, Scheduler, SchedulerFlags, Thresholds,
+};
+use crate::model::{Tunnel, Weight};
+
+fn key() -> ServiceKey {
+    "tcp 10.99.0.1:80".parse().expect("a service")
+}
+
+fn address(number: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 2, number], 80))
+}
+
+fn server(number: u8) -> RealServer {
+    RealServer {
+        address: address(number),
+        method: ForwardingMethod::Nat,
+        tunnel: Tunnel::default(),
+        weight: Weight(1),
+        thresholds: Thresholds::default(),
+    }
+}
+
+fn service(numbers: &[u8]) -> Arc<Service> {
+    Arc::new(Service {
+        key: key(),
+        scheduler: Scheduler::Wrr,
+        flags: SchedulerFlags::default(),
+        persistence: None,
+        one_packet: false,
+        servers: numbers.iter().map(|number| server(*number)).collect(),
+    })
+}
+
+fn board() -> Board {
+    let policy = Policy { checks: vec![Arc::new(Check::new(Kind::Tcp))], ..Policy::default() };
+    Board::new([(key(), Arc::new(policy))].into(), None)
+}
+
+fn down(id: u64) -> Report {
+    Report { id, up: false, why: Some("refused".to_owned()) }
+}
+
+#[test]
+fn a_service_without_checks_is_left_alone() {
+    let mut board = Board::default();
+    let service = service(&[1]);
+    let compiled = board.follow(key(), Some(&service), Instant::now()).expect("it is there");
+    assert!(Arc::ptr_eq(&compiled, &service));
+    assert!(board.list(false, Instant::now()).health.is_empty());
+    assert_eq!(board.standing(key(), address(1)), None);
+}
+
+#[test]
+fn news_make_a_service_stale_and_its_weights_others() {
+    let (mut board, now) = (board(), Instant::now());
+    let service = service(&[1, 2]);
+    board.follow(key(), Some(&service), now);
+    assert_eq!(board.stale(now), []);
+    board.record(&down(2), now);
+    assert_eq!(board.stale(now), [key()]);
+    assert_eq!(board.stale(now), [], "once");
+    let compiled = board.follow(key(), Some(&service), now).expect("it is there");
+    assert_eq!(compiled.servers.iter().map(|server| server.weight.0).collect::<Vec<_>>(), [1, 0]);
+    assert_eq!(board.standing(key(), address(2)), Some(Standing::Inhibited));
+    board.put_back([key()]);
+    assert_eq!(board.stale(now), [key()]);
+}
+
+#[test]
+fn who_comes_is_checked_and_who_goes_no_longer() {
+    let (mut board, now) = (board(), Instant::now());
+    board.follow(key(), Some(&service(&[1])), now);
+    board.follow(key(), Some(&service(&[1, 2])), now);
+    assert_eq!(board.about.len(), 2);
+    board.record(&down(2), now);
+    board.follow(key(), Some(&service(&[2])), now);
+    assert_eq!((board.about.len(), board.standing(key(), address(2))), (1, Some(Standing::Inhibited)));
+    board.record(&down(1), now);
+    assert_eq!(board.stale(now), [key()], "of real server 2 alone, since nobody asks about 1 any more");
+    // One that comes back begins anew.
+    board.follow(key(), Some(&service(&[1])), now);
+    board.follow(key(), Some(&service(&[1, 2])), now);
+    assert_eq!(board.standing(key(), address(2)), Some(Standing::In));
+    board.follow(key(), None, now);
+    assert!(board.about.is_empty() && board.pools.is_empty());
+    board.follow(key(), Some(&service(&[1])), now);
+    assert_eq!(board.about.len(), 1, "a service that comes back has its checks again");
+}
+
+#[test]
+fn edits_of_an_operator_are_not_lost() {
+    let (mut board, now, limits) = (board(), Instant::now(), Limits::default());
+    let mut model = Model::new([Service::clone(&service(&[1, 2]))], &limits).expect("valid");
+    board.follow(key(), model.services().get(&key()), now);
+    board.record(&down(1), now);
+    let edit = Edit::EditServer {
+        service: key(),
+        address: address(1),
+        weight: Some(Weight(9)),
+        method: None,
+        tunnel: None,
+        upper_threshold: None,
+        lower_threshold: None,
+    };
+    let change = model.change(&edit, &limits).expect("allowed");
+    let compiled = board.follow(key(), change.service.as_ref(), now).expect("it is there");
+    model.make(change);
+    assert_eq!(compiled.servers[0].weight, Weight(0));
+    board.record(&Report { id: 1, up: true, why: None }, now);
+    let compiled = board.follow(key(), model.services().get(&key()), now).expect("it is there");
+    assert_eq!(compiled.servers[0].weight, Weight(9));
+}
