@@ -91,11 +91,11 @@ fn kind(raw: &RawCheck, name: &str, complaints: &mut Complaints<'_>) -> Option<K
                 raw.verify.as_ref().map(|at| &at.site),
                 raw.ca_file.as_ref().map(|at| &at.site),
             ];
-            if let Some(site) = unused.into_iter().flatten().next().filter(|_| raw.tls.is_none()) {
+            if let Some(site) = unused.into_iter().flatten().next().filter(|_| !encrypted) {
                 complaints.add(
                     site,
                     "it is for TLS, which the check does not speak",
-                    "add tls = true, or remove it",
+                    "set tls = true, or remove it",
                 );
             }
             let service = raw.grpc_service.as_ref().map(|at| at.value.clone()).unwrap_or_default();

@@ -103,6 +103,9 @@ pub enum Kind {
     Grpc(Grpc),
     /// A program with its arguments, which ends with status 0.
     Exec(Vec<String>),
+    /// Panics.
+    #[cfg(test)]
+    Panic,
 }
 
 impl Kind {
@@ -172,7 +175,7 @@ pub struct Dns {
 /// How the director greets by SMTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Smtp {
-    /// The name behind EHLO.
+    /// The name behind HELO.
     pub helo_name: String,
 }
 
@@ -210,6 +213,8 @@ impl fmt::Display for Kind {
             Kind::Grpc(grpc) if grpc.service.is_empty() => f.write_str("grpc"),
             Kind::Grpc(grpc) => write!(f, "grpc {}", grpc.service),
             Kind::Exec(words) => write!(f, "exec {}", words.join(" ")),
+            #[cfg(test)]
+            Kind::Panic => f.write_str("panic"),
         }
     }
 }

@@ -6,10 +6,10 @@ use domain::base::iana::Rcode;
 use domain::base::{Message, MessageBuilder};
 
 use super::runner::{Progress, random};
-use super::{Dns, udp};
+use super::{Dns, Failure, udp};
 
 /// Passes with an answer without error that has a record.
-pub(super) async fn check(address: SocketAddr, dns: &Dns, progress: &Progress) -> Result<(), String> {
+pub(super) async fn check(address: SocketAddr, dns: &Dns, progress: &Progress) -> Result<(), Failure> {
     let socket = udp::socket(address).await?;
     let mut question = MessageBuilder::new_vec();
     question.header_mut().set_id(random() as u16);
@@ -17,7 +17,7 @@ pub(super) async fn check(address: SocketAddr, dns: &Dns, progress: &Progress) -
     let mut question = question.question();
     question.push((&dns.name, dns.record)).map_err(|error| format!("no such question: {error}"))?;
     let question = question.into_message();
-    socket.send(question.as_slice()).await.map_err(|error| format!("cannot send: {error}"))?;
+    socket.send(question.as_slice()).await.map_err(|error| Failure::of_system("cannot send", error))?;
     progress.at("waiting for the DNS answer");
     let mut buffer = vec![0; 65_535];
     loop {
@@ -32,8 +32,8 @@ pub(super) async fn check(address: SocketAddr, dns: &Dns, progress: &Progress) -
             Rcode::NOERROR if !answer.is_answer(&question) => continue,
             // A truncated answer may have no record, but there are some.
             Rcode::NOERROR if answer.header_counts().ancount() > 0 || answer.header().tc() => Ok(()),
-            Rcode::NOERROR => Err("the answer has no record".to_owned()),
-            error => Err(format!("DNS: {error}")),
+            Rcode::NOERROR => Err("the answer has no record".into()),
+            error => Err(format!("DNS: {error}").into()),
         };
     }
 }

@@ -6,13 +6,13 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
-use super::Target;
 use super::runner::Progress;
+use super::{Failure, Target};
 
 /// So much of what a program says becomes the reason.
 const MAX_WORDS: usize = 200;
 
-pub(super) async fn check(target: &Target, words: &[String], progress: &Progress) -> Result<(), String> {
+pub(super) async fn check(target: &Target, words: &[String], progress: &Progress) -> Result<(), Failure> {
     let (program, arguments) = words.split_first().ok_or("no program is named")?;
     progress.at("running the program");
     let mut child = Command::new(program)
@@ -27,7 +27,7 @@ pub(super) async fn check(target: &Target, words: &[String], progress: &Progress
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| format!("cannot start {program}: {error}"))?;
+        .map_err(|error| Failure::of_system(format_args!("cannot start {program}"), error))?;
     let _group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
     let mut said = Vec::new();
     let mut stderr = child.stderr.take();
@@ -47,13 +47,14 @@ pub(super) async fn check(target: &Target, words: &[String], progress: &Progress
             status = child.wait() => break status,
         }
     };
-    let status = status.map_err(|error| format!("cannot wait for {program}: {error}"))?;
+    let status = status.map_err(|error| Failure::Own(format!("cannot wait for {program}: {error}")))?;
     if status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&said);
     let first = said.lines().next().unwrap_or_default();
-    Err(if first.is_empty() { status.to_string() } else { format!("{status}: {first}") })
+    let why = if first.is_empty() { status.to_string() } else { format!("{status}: {first}") };
+    Err(why.into())
 }
 
 /// What the program has started and left ends with the check.

@@ -13,13 +13,13 @@ use tokio::task::JoinSet;
 
 use super::http::why;
 use super::runner::Progress;
-use super::{Grpc, tcp, tls};
+use super::{Failure, Grpc, tcp, tls};
 
 const PATH: &str = "/grpc.health.v1.Health/Check";
 /// A reply has a few bytes.
 const MAX_REPLY: usize = 64 * 1024;
 
-pub(super) async fn check(address: SocketAddr, grpc: &Grpc, progress: &Progress) -> Result<(), String> {
+pub(super) async fn check(address: SocketAddr, grpc: &Grpc, progress: &Progress) -> Result<(), Failure> {
     let stream = tcp::connect(address, progress).await?;
     let stream = tls::over(stream, grpc.tls.as_ref(), b"h2", address, progress).await?;
     let scheme = if grpc.tls.is_some() { "https" } else { "http" };
@@ -46,7 +46,10 @@ pub(super) async fn check(address: SocketAddr, grpc: &Grpc, progress: &Progress)
         let mut bytes = Vec::new();
         while let Some(frame) = body.frame().await {
             match frame.map_err(why)?.into_data() {
-                Ok(data) => bytes.extend_from_slice(&data[..data.len().min(MAX_REPLY - bytes.len())]),
+                Ok(data) if bytes.len() + data.len() > MAX_REPLY => {
+                    return Err(format!("the answer has more than {MAX_REPLY} bytes"));
+                }
+                Ok(data) => bytes.extend_from_slice(&data),
                 Err(frame) => {
                     outcome = outcome.or(frame.trailers_ref().and_then(|t| t.get("grpc-status")).cloned());
                 }
@@ -59,10 +62,10 @@ pub(super) async fn check(address: SocketAddr, grpc: &Grpc, progress: &Progress)
         }
     });
     tokio::select! {
-        result = &mut exchange => return result,
+        result = &mut exchange => return Ok(result?),
         _ = connection => {}
     }
-    exchange.await
+    Ok(exchange.await?)
 }
 
 /// A HealthCheckRequest with gRPC's prefix: not compressed, its length in four bytes.

@@ -10,12 +10,12 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
 use super::runner::Progress;
-use super::{Http, Pattern, tcp, tls};
+use super::{Failure, Http, Pattern, tcp, tls};
 
 /// So much of a body is looked at.
 const MAX_BODY: usize = 1 << 20;
 
-pub(super) async fn check(address: SocketAddr, http: &Http, progress: &Progress) -> Result<(), String> {
+pub(super) async fn check(address: SocketAddr, http: &Http, progress: &Progress) -> Result<(), Failure> {
     let stream = tcp::connect(address, progress).await?;
     let stream = tls::over(stream, http.tls.as_ref(), b"http/1.1", address, progress).await?;
     let request = Request::get(&http.path)
@@ -40,10 +40,10 @@ pub(super) async fn check(address: SocketAddr, http: &Http, progress: &Progress)
     });
     // The connection is driven here, so that it ends with the check. It may end before all is read out of it.
     tokio::select! {
-        result = &mut exchange => return result,
+        result = &mut exchange => return Ok(result?),
         _ = connection => {}
     }
-    exchange.await
+    Ok(exchange.await?)
 }
 
 async fn body_matches(mut body: Incoming, pattern: &Pattern, progress: &Progress) -> Result<(), String> {

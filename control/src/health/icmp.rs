@@ -2,16 +2,19 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, ipproto, socket_with};
 
+use super::Failure;
 use super::runner::{Progress, random};
 
 /// Type, code, checksum, identifier, sequence number.
 const HEADER: usize = 8;
 
-pub(super) async fn check(address: SocketAddr, progress: &Progress) -> Result<(), String> {
+pub(super) async fn check(address: SocketAddr, progress: &Progress) -> Result<(), Failure> {
     let (socket, is_raw) = open(address.ip())?;
-    let socket = tokio::net::UdpSocket::from_std(socket).map_err(|error| error.to_string())?;
+    let socket = tokio::net::UdpSocket::from_std(socket)
+        .map_err(|error| Failure::of_system("cannot open a socket", error))?;
     // A ping socket sets the identifier itself; that the payload comes back tells the reply from others.
     let payload = [random().to_be_bytes(), random().to_be_bytes()].concat();
     let (request, reply) = if address.is_ipv4() { (8, 0) } else { (128, 129) };
@@ -21,7 +24,7 @@ pub(super) async fn check(address: SocketAddr, progress: &Progress) -> Result<()
         let sum = checksum(&packet).to_be_bytes();
         packet[2..4].copy_from_slice(&sum);
     }
-    socket.send(&packet).await.map_err(|error| format!("cannot send: {error}"))?;
+    socket.send(&packet).await.map_err(|error| Failure::of_system("cannot send", error))?;
     progress.at("waiting for the echo reply");
     let mut buffer = [0; 1500];
     loop {
@@ -39,7 +42,7 @@ pub(super) async fn check(address: SocketAddr, progress: &Progress) -> Result<()
 }
 
 /// A socket connected to the address, and whether it is a raw one.
-fn open(ip: IpAddr) -> Result<(UdpSocket, bool), String> {
+fn open(ip: IpAddr) -> Result<(UdpSocket, bool), Failure> {
     let (family, protocol) = match ip {
         IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP),
         IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6),
@@ -49,10 +52,14 @@ fn open(ip: IpAddr) -> Result<(UdpSocket, bool), String> {
     let ping = socket_with(family, SocketType::DGRAM, flags, Some(protocol)).map(|socket| (socket, false));
     let (socket, is_raw) = ping
         .or_else(|_| Ok((socket_with(family, SocketType::RAW, flags, Some(protocol))?, true)))
-        .map_err(|error: rustix::io::Errno| {
-            format!("may not ping ({error}): add the group to net.ipv4.ping_group_range, or CAP_NET_RAW")
+        .map_err(|error: Errno| match error {
+            Errno::ACCESS | Errno::PERM => Failure::Own(format!(
+                "may not ping ({error}): add the group to net.ipv4.ping_group_range, or CAP_NET_RAW"
+            )),
+            _ => Failure::of_system("cannot open a socket", error),
         })?;
-    connect(&socket, &SocketAddr::new(ip, 0)).map_err(|error| format!("cannot reach it: {error}"))?;
+    connect(&socket, &SocketAddr::new(ip, 0))
+        .map_err(|error| Failure::of_system("cannot reach it", error))?;
     // Sends and receives as any datagram socket.
     Ok((socket.into(), is_raw))
 }

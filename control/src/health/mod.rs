@@ -13,6 +13,7 @@ mod board;
 mod check;
 mod dns;
 mod exec;
+mod failure;
 mod grpc;
 mod http;
 mod icmp;
@@ -27,6 +28,7 @@ mod udp;
 
 pub use board::Board;
 pub use check::{Check, Dns, Grpc, Http, Kind, Pattern, Reply, Smtp, Target, Tls, Udp};
+pub use failure::Failure;
 pub use policy::{OnFailure, Policy};
 pub use pool::{Pool, Standing};
 pub use rise_fall::RiseFall;

@@ -6,14 +6,14 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::runner::Progress;
-use super::{Smtp, tcp};
+use super::{Failure, Smtp, tcp};
 
 /// A line has 512 bytes (RFC 5321, 4.5.3.1.5); some send more.
 const MAX_LINE: u64 = 4096;
 /// So many lines make one reply at most.
 const MAX_LINES: usize = 100;
 
-pub(super) async fn check(address: SocketAddr, smtp: &Smtp, progress: &Progress) -> Result<(), String> {
+pub(super) async fn check(address: SocketAddr, smtp: &Smtp, progress: &Progress) -> Result<(), Failure> {
     let mut stream = BufReader::new(tcp::connect(address, progress).await?);
     progress.at("waiting for the SMTP greeting");
     expect(&mut stream, "220", "the greeting").await?;

@@ -13,8 +13,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::Tls;
 use super::runner::Progress;
+use super::{Failure, Tls};
 
 /// What bytes are sent and received by: TCP, or TLS over it.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -27,7 +27,7 @@ pub(super) async fn over(
     alpn: &'static [u8],
     address: SocketAddr,
     progress: &Progress,
-) -> Result<Box<dyn Stream>, String> {
+) -> Result<Box<dyn Stream>, Failure> {
     let Some(tls) = tls else { return Ok(Box::new(stream)) };
     progress.at("waiting for the TLS handshake");
     let name = match &tls.server_name {
@@ -37,7 +37,7 @@ pub(super) async fn over(
         // Not sent, since SNI is for names alone (RFC 6066).
         None => ServerName::IpAddress(address.ip().into()),
     };
-    let connector = tokio_rustls::TlsConnector::from(config(tls, alpn)?);
+    let connector = tokio_rustls::TlsConnector::from(config(tls, alpn).map_err(Failure::Own)?);
     let stream = connector.connect(name, stream).await.map_err(|error| format!("TLS: {error}"))?;
     Ok(Box::new(stream))
 }

@@ -62,6 +62,8 @@ pub(super) struct State {
     guard: Option<IngressGuard>,
     /// The guard refused; it is asked again with the next snapshot.
     guard_is_behind: bool,
+    /// What health checks found could not be published, and the log has said so.
+    health_waits: bool,
     /// The kernel's view and the next hops made from it.
     hops: (Arc<KernelView>, Arc<NextHops>),
 }
@@ -104,6 +106,7 @@ impl Controller {
                 publisher,
                 guard,
                 guard_is_behind: false,
+                health_waits: false,
                 hops: Default::default(),
             }),
             queries: tokio::sync::Mutex::new(queries),
@@ -176,12 +179,24 @@ impl Controller {
         let services = stale.iter().filter_map(|key| state.model.services().get(key));
         let changes: Vec<Change> =
             services.map(|service| Change { key: service.key, service: Some(service.clone()) }).collect();
-        if changes.is_empty() {
-            return;
-        }
-        if let Err(error) = self.publish(&mut state, Services::Edited(&changes)) {
-            tracing::error!(%error, "what health checks found waits");
-            state.board.put_back(stale);
+        let published = match &changes[..] {
+            [] => Ok(()),
+            changes => self.publish(&mut state, Services::Edited(changes)),
+        };
+        // It is tried again four times a second, and said once.
+        match published {
+            Ok(()) if state.health_waits => {
+                state.health_waits = false;
+                tracing::info!("what health checks found waits no longer");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                if !state.health_waits {
+                    tracing::error!(%error, "what health checks found waits");
+                }
+                state.health_waits = true;
+                state.board.put_back(stale);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The daemon: from a configuration to running lcores, and back to nothing.
 //!
-//! Three kinds of threads: worker lcores, the slow path, and this one, which runs everything that an
-//! operator talks to on a single-threaded tokio runtime.
+//! Four kinds of threads: worker lcores, the slow path, the one that makes health checks, and this one,
+//! which runs everything that an operator talks to on a single-threaded tokio runtime.
 
 mod controller;
 mod estimates;
@@ -19,6 +19,7 @@ use control::health::{Board, Runner};
 use control::protocol::Server;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::dpdk::close_on_exec;
 use crate::nexthop::Neighbour;
 use crate::stats::Estimator;
 use controller::Controller;
@@ -50,11 +51,14 @@ pub fn run(config: &Config, file: &Path) -> Result<(), StartError> {
             signal(SignalKind::interrupt()).map_err(|e| StartError::Runtime(e.to_string()))?;
 
         let mut started = start::start(config).await?;
-        // Its thread shares the CPU of this one, which is no worker's.
+        // Unlike this thread, which floats over all CPUs, its own keeps off the workers', and so do the
+        // programs that it starts.
         let (runner, mut reports) = if config.health.is_empty() {
             (None, tokio::sync::mpsc::unbounded_channel().1)
         } else {
-            let (runner, reports) = Runner::start().map_err(|e| StartError::Runtime(e.to_string()))?;
+            close_on_exec();
+            let (runner, reports) =
+                Runner::start(&started.worker_cpus()).map_err(|e| StartError::Runtime(e.to_string()))?;
             (Some(runner), reports)
         };
         let board = Board::new(config.health.clone(), runner);

@@ -142,7 +142,7 @@ pub(super) struct Started {
 pub(super) async fn start(config: &Config) -> Result<Started, StartError> {
     let eal = Eal::init(&eal_options(config))?;
     let lcores = eal.workers();
-    let cpus = (0..lcores).filter_map(|n| eal.worker_cpu(LcoreId(n as u8))).collect();
+    let cpus = worker_cpus(&eal);
     let clock = Clock::new(tsc(), tsc_hz());
     let hugepages = eal.hugepages();
     tracing::info!(dpdk = Eal::version(), lcores, hugepages, "EAL has started");
@@ -259,10 +259,19 @@ pub(super) async fn start(config: &Config) -> Result<Started, StartError> {
     })
 }
 
+fn worker_cpus(eal: &Eal) -> Vec<u32> {
+    (0..eal.workers()).filter_map(|n| eal.worker_cpu(LcoreId(n as u8))).collect()
+}
+
 impl Started {
     /// What the control thread works with; given once.
     pub(super) fn take_handles(&mut self) -> Option<Handles> {
         self.handles.take()
+    }
+
+    /// The CPU of each worker lcore.
+    pub(super) fn worker_cpus(&self) -> Vec<u32> {
+        worker_cpus(&self.eal)
     }
 
     pub(super) fn netlink(&self) -> &Netlink {

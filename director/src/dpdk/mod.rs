@@ -66,6 +66,7 @@
 mod af_packet;
 mod arguments;
 mod clock;
+mod descriptors;
 mod devargs;
 mod device;
 mod eal;
@@ -82,6 +83,7 @@ mod rss;
 mod setup;
 
 pub use clock::{tsc, tsc_hz};
+pub use descriptors::close_on_exec;
 pub use devargs::is_pci;
 pub use eal::{Eal, EalOptions, Hugepages};
 pub use error::DpdkError;

@@ -124,6 +124,12 @@ fn wrong_checks_are_told_with_their_place() {
             "it is for TLS, which the check does not speak",
             "tls = true",
         ),
+        (
+            "kind = 'grpc'\ntls = false\nverify = true",
+            "10:10",
+            "it is for TLS, which the check does not speak",
+            "set tls = true, or remove it",
+        ),
         ("kind = 'udp'\npayload = '0'", "9:11", "\"0\" is not hexadecimal", "two digits"),
         ("kind = 'udp'\npayload = 'XX'", "9:11", "\"XX\" is not hexadecimal", "two digits"),
         ("kind = 'dns'\nname = 'a..b'", "9:8", "\"a..b\" is not a domain name", "example.com"),
