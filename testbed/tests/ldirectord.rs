@@ -25,7 +25,7 @@ fn configuration(lab: &Lab) -> String {
     let check = "\tservice=http\n\tscheduler=rr\n\tprotocol=tcp\n\tchecktype=negotiate\n\trequest=\"index.html\"\n\
                  \treceive=\"real\"\n";
     format!(
-        "supervised=yes\nautoreload=no\nchecktimeout=2\ncheckinterval=1\ncheckcount=1\nlogfile=\"{log}\"\n\n\
+        "supervised=yes\nautoreload=no\nchecktimeout=15\ncheckinterval=1\nfailurecount=1\nlogfile=\"{log}\"\n\n\
          virtual={nat}:{web}\n{nat_servers}{check}\tquiescent=yes\n\n\
          virtual={dr}:{web}\n{dr_servers}{check}\tquiescent=no\n",
         log = log.display(),

@@ -4,9 +4,10 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use control::cli::ipvsadm::{SystemNames, parse};
+use control::cli::ipvsadm::{Names, SystemNames, parse};
 
 use super::netlink;
 use super::original::{original, records};
@@ -62,9 +63,30 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
+/// Hosts as `/etc/hosts` has them everywhere; ports as this machine's `/etc/services` has them.
+struct FewNames(SystemNames);
+
+impl Names for FewNames {
+    fn host(&self, name: &str) -> Option<Ipv4Addr> {
+        (name == "localhost").then_some(Ipv4Addr::LOCALHOST)
+    }
+
+    fn port(&self, name: &str, protocol: u8) -> Option<u16> {
+        self.0.port(name, protocol)
+    }
+
+    fn host_name(&self, _: IpAddr) -> Option<String> {
+        None
+    }
+
+    fn port_name(&self, port: u16, protocol: u8) -> Option<String> {
+        self.0.port_name(port, protocol)
+    }
+}
+
 /// What comes of it here, up to where a kernel would be asked.
 fn ours(line: &str) -> Vec<String> {
-    match parse("ipvsadm", &words(line), &SystemNames::default()) {
+    match parse("ipvsadm", &words(line), &FewNames(SystemNames::default())) {
         Ok(command) => match netlink::question(&command) {
             Some(question) => vec![format!("? {question}")],
             None => vec!["= 0".to_owned()],

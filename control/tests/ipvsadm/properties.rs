@@ -1,12 +1,13 @@
 //! What holds of every command line and every rule set.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use control::cli::ipvsadm::{NoNames, SystemNames, parse};
 use control::config::Config;
 use control::model::{
-    ForwardingMethod, GueChecksum, Persistence, RealServer, Scheduler, SchedulerFlags, Service, ServiceKey,
-    Thresholds, Tunnel, Weight,
+    ForwardingMethod, GueChecksum, Persistence, PersistenceEngine, RealServer, Scheduler, SchedulerFlags,
+    Service, ServiceKey, Thresholds, Tunnel, Weight,
 };
 use control::protocol::{Counters, ServerStatus, ServiceStatus};
 use proptest::collection::vec;
@@ -135,11 +136,31 @@ fn line_of_words() -> impl Strategy<Value = Vec<String>> {
     );
     let server =
         option::weighted(0.4, select(vec!["-r 10.0.0.2", "-r 10.0.0.2:8080", "-r [2001:db8::2]:80"]));
-    let rest = vec(select(WORDS), 0..6);
+    let rest = vec((select(WORDS), select(ADDRESSES)), 0..6);
     (first, service, server, rest).prop_map(|(first, service, server, rest)| {
         let words = [Some(first), service, server].into_iter().flatten().flat_map(|words| words.split(' '));
-        words.chain(rest).map(str::to_owned).collect()
+        let mut words: Vec<String> = words.map(str::to_owned).collect();
+        for (word, address) in rest {
+            let is_looked_up = words.last().is_some_and(|last| may_be_looked_up(last, word));
+            words.push(if is_looked_up { address } else { word }.to_owned());
+        }
+        words
     })
+}
+
+/// Where an address is wanted and none of these words stands. None of them is a name.
+const ADDRESSES: &[&str] = &["10.0.0.3", "255.255.0.0", "64", "0x0a.1", "10.0.0", "0"];
+
+/// Whether behind this option both programs might ask the machine's resolver for the word, which answers one as it likes
+/// and is slow to.
+fn may_be_looked_up(option: &str, word: &str) -> bool {
+    match option {
+        "-t" | "-u" | "--sctp-service" | "-r" => {
+            !word.starts_with(|c: char| c.is_ascii_digit() || c == '[') && word.parse::<IpAddr>().is_err()
+        }
+        "-M" => !word.chars().all(|c| c.is_ascii_digit() || c == '.') || word.is_empty(),
+        _ => false,
+    }
 }
 
 proptest! {
@@ -228,7 +249,7 @@ fn servers(key: ServiceKey) -> impl Strategy<Value = Vec<ServerStatus>> {
             let port = if free { port } else { key.port() };
             ServerStatus {
                 health: None,
-                address: (ip.parse::<std::net::IpAddr>().expect("an address"), port).into(),
+                address: (ip.parse::<IpAddr>().expect("an address"), port).into(),
                 method,
                 tunnel: if by_tunnel { tunnel } else { Tunnel::Ipip },
                 weight: Weight(weight),
@@ -248,13 +269,18 @@ fn servers(key: ServiceKey) -> impl Strategy<Value = Vec<ServerStatus>> {
 }
 
 fn service() -> impl Strategy<Value = ServiceStatus> {
-    (key(), scheduling(), option::of((1u32..=2_678_400, 1u8..=128)), any::<bool>()).prop_flat_map(
+    let bits = prop_oneof![1 => Just(0u8), 4 => 1u8..=128];
+    let persistence = option::of((1u32..=2_678_400, bits, any::<bool>()));
+    (key(), scheduling(), persistence, any::<bool>()).prop_flat_map(
         |(key, (scheduler, flags), persistence, one_packet)| {
-            let persistence = persistence.map(|(seconds, bits)| {
-                let bits = if key.ip().is_ipv4() { bits.min(32) } else { bits };
-                Persistence::of_clients(Duration::from_secs(seconds.into()), bits)
-            });
             let udp = key.protocol().is_none_or(|protocol| protocol.to_string() == "udp");
+            let persistence = persistence.map(|(seconds, bits, sip)| {
+                let engine = if sip && udp { PersistenceEngine::Sip } else { PersistenceEngine::None };
+                let timeout = Duration::from_secs(seconds.into());
+                let persistence = Persistence { timeout, granularity: 0, engine };
+                let granularity = bits.clamp(persistence.least(), Persistence::widest(key.ip()));
+                Persistence { granularity, ..persistence }
+            });
             servers(key).prop_map(move |servers| ServiceStatus {
                 service: key,
                 scheduler,

@@ -1,6 +1,8 @@
 //! The programs, as processes, against a served socket: what they do there, what they say, with which status.
 
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -135,12 +137,8 @@ fn a_refusal_has_ipvsadms_words() {
         ("--start-daemon master", 255, invalid),
         ("--stop-daemon master", 255, "No daemon is running\n"),
         ("-A -t 10.0.0.1", 2, "Zero port specified for non-persistent service\n"),
-        ("", 0, ""),
         ("-q", 255, "Try `/sbin/ipvsadm -h' or '/sbin/ipvsadm --help' for more information.\n"),
     ] {
-        if line.is_empty() {
-            continue;
-        }
         assert_eq!(bad(socket, line, status), words, "{line}");
     }
 }
@@ -190,6 +188,109 @@ fn all_is_saved_and_restored() {
     let output = run("ipvsadm-save", socket, "-n", "");
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()), (Some(0), rules));
     assert_eq!(run("ipvsadm-save", socket, "-x", "").status.code(), Some(1));
+}
+
+#[test]
+fn what_cannot_be_written_is_said() {
+    let running = Running::start(2_500, Limits::default());
+    let socket = &running.path;
+    good(socket, "-A -t 10.0.0.9:80");
+    // Of connections there is more than a buffer holds.
+    for (program, words) in [
+        ("ipvsadm", "-Sn"),
+        ("ipvsadm-save", "-n"),
+        ("ipvsadm", "-Ln"),
+        ("ipvsadm", "-Lnc"),
+        ("ipvsadm", "-h"),
+    ] {
+        let into = |stdout: Stdio| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_directorctl"));
+            command.arg0(program).arg(words).env(SOCKET_VARIABLE, socket).stdin(Stdio::null());
+            command.stdout(stdout).stderr(Stdio::piped()).spawn().expect("it starts")
+        };
+        let full = File::options().write(true).open("/dev/full").expect("Linux has it");
+        let output = into(full.into()).wait_with_output().expect("it ends");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(errors.starts_with("cannot write to standard output: No space left"), "{words}: {errors}");
+        assert_eq!((output.status.code(), errors.lines().count()), (Some(1), 1), "{words}: {errors}");
+        // Somebody who has enough of it.
+        let mut child = into(Stdio::piped());
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{words}");
+    }
+}
+
+#[test]
+fn rules_that_cannot_be_read_change_nothing() {
+    let running = Running::start(0, Limits::default());
+    let socket = &running.path;
+    good(socket, "-A -t 10.0.0.9:80");
+    for (program, words) in [("ipvsadm-restore", &[][..]), ("ipvsadm", &["-R"])] {
+        let output = Command::new(env!("CARGO_BIN_EXE_directorctl"))
+            .arg0(program)
+            .args(words)
+            .env(SOCKET_VARIABLE, socket)
+            .stdin(File::open("/").expect("a directory, which cannot be read as a file"))
+            .output()
+            .expect("it starts");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(errors.starts_with("cannot read the rules from standard input: "), "{program}: {errors}");
+        assert_eq!(output.status.code(), Some(1), "{program}");
+        assert_eq!(good(socket, "-Sn"), "-A -t 10.0.0.9:80 -s wlc\n", "{program}");
+    }
+}
+
+/// A director that gives these replies to each client and then closes the connection. When a client says stop, it does, and
+/// tells what it was asked.
+fn dies_after(
+    listener: UnixListener,
+    replies: &'static [&'static str],
+) -> std::thread::JoinHandle<Vec<String>> {
+    std::thread::spawn(move || {
+        let mut requests = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut lines = BufReader::new(stream.try_clone().expect("a second handle")).lines();
+            let mut replies = replies.iter();
+            while let Some(Ok(line)) = lines.next() {
+                if line == "stop" {
+                    return requests;
+                }
+                requests.push(line);
+                let Some(reply) = replies.next() else { break };
+                stream.write_all(format!("{reply}\n").as_bytes()).expect("the client reads");
+            }
+        }
+    })
+}
+
+#[test]
+fn a_director_that_is_lost_ends_it() {
+    const LIST: &[&str] = &[
+        r#"{"version":1,"id":1,"ok":{"services":[{"service":{"protocol":"tcp","address":"10.0.0.9:80"},"scheduler":"rr","flags":{"fallback":false,"port":false},"persistence":null,"one_packet":false,"counters":{"connections":0,"packets_in":0,"packets_out":0,"bytes_in":0,"bytes_out":0},"servers":[]}]}}"#,
+    ];
+    for (program, line, replies, rules, asked) in [
+        ("ipvsadm", "-R", &[][..], "-A -t 10.0.0.1:80\n-A -t 10.0.0.2:80\n", 1),
+        // Over a table that may not have been cleared nothing is restored.
+        ("ipvsadm-restore", "", &[][..], "-A -t 10.0.0.1:80\n", 1),
+        ("ipvsadm-restore", "", LIST, "-A -t 10.0.0.1:80\n", 2),
+        ("ipvsadm", "-C", LIST, "", 2),
+        ("ipvsadm", "-Ln", &[][..], "", 1),
+    ] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let socket = directory.path().join("director.sock");
+        let listener = UnixListener::bind(&socket).expect("a free name");
+        let director = dies_after(listener, replies);
+        let output = run(program, &socket, line, rules);
+        let mut stop = std::os::unix::net::UnixStream::connect(&socket).expect("it listens");
+        stop.write_all(b"stop\n").expect("it reads");
+        let requests = director.join().expect("it stops");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{program}: {errors}");
+        assert_eq!(requests.len(), asked, "{program}: {requests:?}");
+        assert!(errors.contains("the director on") && errors.lines().count() == 1, "{program}: {errors}");
+    }
 }
 
 #[test]

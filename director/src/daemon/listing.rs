@@ -98,7 +98,7 @@ fn refuse(code: &str, message: String, remedy: &str) -> Refusal {
 }
 
 /// How long a page is filled, beyond which what there is of it is the page.
-const PAGE_TIME: Duration = Duration::from_millis(300);
+pub(super) const PAGE_TIME: Duration = Duration::from_millis(300);
 
 /// A page of connections: of one lcore, from a place of its table on.
 pub(super) async fn connections(

@@ -57,7 +57,7 @@ impl Handler for Controller {
                 listing::connections(self, filter, cursor.as_deref(), limit).await
             }
             Request::TemplateList { filter, cursor, limit } => {
-                templates::list(self, &filter, cursor.as_deref(), limit)
+                templates::list(self, &filter, cursor.as_deref(), limit).await
             }
             Request::Stats {} => Ok(listing::stats(self).await),
             Request::StatsZero { service } => self.zero(service),

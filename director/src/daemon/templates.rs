@@ -1,11 +1,14 @@
 //! Persistence templates in the protocol's words.
 
+use std::time::Instant;
+
 use control::model::{Family, Mark, ServiceKey};
 use control::protocol::{
     DEFAULT_PAGE, MAX_PAGE, Refusal, Reply, TemplateFilter, TemplateList, TemplateStatus,
 };
 
 use super::controller::Controller;
+use super::listing::PAGE_TIME;
 use crate::connection::protocol_of;
 use crate::persistence::{Template, TemplateKey};
 use crate::service::Snapshot;
@@ -16,7 +19,7 @@ const SLOTS_AT_ONCE: u32 = 256;
 const FTP: u16 = 21;
 
 /// A page of templates.
-pub(super) fn list(
+pub(super) async fn list(
     controller: &Controller,
     filter: &TemplateFilter,
     cursor: Option<&str>,
@@ -32,7 +35,9 @@ pub(super) fn list(
     let snapshot = controller.state().snapshot();
     let now = controller.now();
     let room = limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE) as usize;
-    let mut templates = Vec::new();
+    let begun = Instant::now();
+    // With room for all of them, nothing is allocated while a lock is held.
+    let mut templates = Vec::with_capacity(room);
     loop {
         let next = controller.templates.walk(cursor, SLOTS_AT_ONCE, now, |template| {
             let status = status(template, &snapshot, now);
@@ -47,9 +52,11 @@ pub(super) fn list(
         });
         let Some(next) = next else { return Ok(Reply::TemplateList(TemplateList { templates, next: None })) };
         cursor = next;
-        if templates.len() >= room {
+        if templates.len() >= room || begun.elapsed() >= PAGE_TIME {
             return Ok(Reply::TemplateList(TemplateList { templates, next: Some(next.to_string()) }));
         }
+        // Others have a turn on this thread: a filter that fits little may have to look at very many slots.
+        tokio::task::yield_now().await;
     }
 }
 

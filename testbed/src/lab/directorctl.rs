@@ -92,12 +92,19 @@ impl Directorctl {
         self.json("latency")
     }
 
-    /// The first page of connections.
+    /// All connections. Every page of them is a line, and a busy director may end a page before it is full.
     ///
     /// # Errors
     /// As [`Self::json`].
     pub fn connections(&self) -> Result<ConnectionList> {
-        self.json("connection list")
+        let text = self.run("--json connection list")?;
+        let mut all = ConnectionList { connections: Vec::new(), next: None };
+        for line in text.lines() {
+            let page: ConnectionList = serde_json::from_str(line)
+                .context(|| format!("`directorctl --json connection list` printed {line:.200}"))?;
+            all.connections.extend(page.connections);
+        }
+        Ok(all)
     }
 
     /// Asserts that every packet that came in is accounted for.

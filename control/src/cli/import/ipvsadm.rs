@@ -27,12 +27,24 @@ pub(super) fn import(text: &str) -> Imported {
 
 fn carry_out(imported: &mut Imported, number: usize, command: &Command) {
     match command {
-        Command::Clear => *imported = Imported::default(),
+        // Timeouts are no rules.
+        Command::Clear => {
+            *imported = Imported { settings: std::mem::take(&mut imported.settings), ..Imported::default() };
+        }
         Command::SetTimeouts { tcp, tcp_fin, udp } => {
             let timeouts = [("tcp", tcp), ("tcp_fin", tcp_fin), ("udp", udp)];
-            imported.settings = vec!["[timeouts]".to_owned()];
-            let set = timeouts.iter().filter(|(_, seconds)| **seconds != 0);
-            imported.settings.extend(set.map(|(name, seconds)| format!("{name} = {seconds}")));
+            let before = std::mem::take(&mut imported.settings);
+            let lines = timeouts.iter().filter_map(|(name, seconds)| {
+                let beginning = format!("{name} = ");
+                match seconds {
+                    0 => before.iter().find(|line| line.starts_with(&beginning)).cloned(),
+                    seconds => Some(format!("{beginning}{seconds}")),
+                }
+            });
+            imported.settings = lines.collect();
+            if !imported.settings.is_empty() {
+                imported.settings.insert(0, "[timeouts]".to_owned());
+            }
         }
         Command::StartDaemon(_) | Command::StopDaemon(_) => {
             imported.lose(number, "Director has no synchronisation daemon");
@@ -114,6 +126,14 @@ hash_port = true
   weight = 1
 "#
         );
+    }
+
+    #[test]
+    fn timeouts_add_up_and_survive_the_clearing_of_rules() {
+        let imported = import("--set 0 0 0\n");
+        assert_eq!(imported.toml(), "");
+        let imported = import("--set 3600 0 60\n-A -t 10.0.0.1:80\n-C\n--set 0 120 90\n");
+        assert_eq!(imported.toml(), "[timeouts]\ntcp = 3600\ntcp_fin = 120\nudp = 90\n");
     }
 
     #[test]

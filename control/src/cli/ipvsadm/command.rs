@@ -237,6 +237,11 @@ impl Complaint {
         Complaint { text: text.into(), status: 255, ends: false }
     }
 
+    /// There is no director to ask, or none any more.
+    pub(super) fn lost(text: impl Into<String>) -> Complaint {
+        Complaint { text: text.into(), status: 2, ends: true }
+    }
+
     /// What could not be listed.
     pub(super) fn listing(text: impl Into<String>) -> Complaint {
         Complaint { text: text.into(), status: 1, ends: true }

@@ -76,18 +76,27 @@ impl<'a> Director<'a> {
     fn client(&mut self) -> Result<&mut Client, Complaint> {
         let client = match self.client.take() {
             Some(client) => client,
-            None => Client::connect(self.socket).map_err(|error| Complaint {
-                text: refusals::nobody(&error),
-                status: 2,
-                ends: true,
-            })?,
+            None => {
+                Client::connect(self.socket).map_err(|error| Complaint::lost(refusals::nobody(&error)))?
+            }
         };
         Ok(self.client.insert(client))
     }
 
     fn change(&mut self, command: &Command, request: &Request) -> Result<(), Complaint> {
         let done: Result<Done, ClientError> = self.client()?.ask(request);
-        done.map(|_| ()).map_err(|error| Complaint::refused(refusals::words(command, &error)))
+        done.map(|_| ()).map_err(|error| self.failed(command, &error))
+    }
+
+    /// What is said of a request that came to nothing. After a refusal `-R` goes on. After anything else nobody knows what
+    /// became of the request, and its reply may yet come: it all ends, lest it be taken for the reply to the next line.
+    fn failed(&mut self, command: &Command, error: &ClientError) -> Complaint {
+        let text = refusals::words(command, error);
+        if matches!(error, ClientError::Refused(_)) {
+            return Complaint::refused(text);
+        }
+        self.client = None;
+        Complaint::lost(text)
     }
 
     /// Asks for what is to be listed; a refusal ends it all.
@@ -97,7 +106,10 @@ impl<'a> Director<'a> {
         request: &Request,
     ) -> Result<T, Complaint> {
         let reply = self.client()?.ask(request);
-        reply.map_err(|error| Complaint::listing(refusals::words(command, &error)))
+        reply.map_err(|error| match self.failed(command, &error) {
+            Complaint { ends: false, text, .. } => Complaint::listing(text),
+            lost => lost,
+        })
     }
 
     fn clear(&mut self, command: &Command) -> Result<(), Complaint> {
@@ -105,7 +117,7 @@ impl<'a> Director<'a> {
         for status in list.services {
             match self.client()?.service_delete(status.service) {
                 Err(ClientError::Refused(refusal)) if refusal.code == "no-such-service" => {}
-                Err(error) => return Err(Complaint::refused(refusals::words(command, &error))),
+                Err(error) => return Err(self.failed(command, &error)),
                 Ok(_) => {}
             }
         }
@@ -263,7 +275,7 @@ fn request(edit: Edit) -> Request {
     }
 }
 
-/// Whoever reads the list may have enough of it, as `head` does; ipvsadm ends then without a word.
+/// Without a reader, or room, for what is listed it ends; [`super::stdout`] knows whether there is something to say.
 fn write(out: &mut dyn Write, text: &str) -> Result<(), Complaint> {
     out.write_all(text.as_bytes()).map_err(|_| Complaint { text: String::new(), status: 141, ends: true })
 }

@@ -48,15 +48,22 @@ pub fn parse(program: &str, words: &[String], names: &dyn Names) -> Result<Comma
         (Verb::StopDaemon, _) => return Err(Complaint::usage("illegal start_daemon specified")),
         _ => {}
     }
-    loop {
+    let taken = loop {
         match scanner.option() {
             Ok(Some(found)) => {
                 // Only what takes an optional word may be without one.
-                line.take(found.option.means, found.value.as_deref(), || scanner.word())?;
+                let taken = line.take(found.option.means, found.value.as_deref(), || scanner.word());
+                if taken.is_err() {
+                    break taken;
+                }
             }
-            Ok(None) => break,
-            Err(Fault { word, what }) => return Err(Complaint::refused(format!("{word}: {what}"))),
+            Ok(None) => break Ok(()),
+            Err(Fault { word, what }) => break Err(Complaint::refused(format!("{word}: {what}"))),
         }
+    };
+    match line.zero_prefix.take() {
+        Some(complaint) if taken.is_err() || line.engine.as_deref() != Some("sip") => return Err(complaint),
+        _ => taken?,
     }
     if verb == Verb::Set {
         line.timeouts(&mut scanner)?;
@@ -87,6 +94,9 @@ struct Line<'a> {
     scheduler_flags: super::command::Flags,
     persistent: Option<u32>,
     netmask: Netmask,
+    /// What ipvsadm says to `-M 0` of IPv6. By SIP's Call-ID alone it has a meaning, and `-S` must say it somehow, so that
+    /// it counts where there is `--pe sip`.
+    zero_prefix: Option<Complaint>,
     engine: Option<String>,
     one_packet: bool,
     // The real server.
@@ -117,6 +127,7 @@ impl<'a> Line<'a> {
             scheduler_flags: super::command::Flags::default(),
             persistent: None,
             netmask: Netmask::Mask(u32::MAX),
+            zero_prefix: None,
             engine: None,
             one_packet: false,
             server: (nowhere, 0).into(),
@@ -263,14 +274,16 @@ impl<'a> Line<'a> {
         Ok(())
     }
 
-    fn netmask(&self, text: &str) -> Result<Netmask, Complaint> {
+    fn netmask(&mut self, text: &str) -> Result<Netmask, Complaint> {
         if self.family == Some(Family::Ipv6) {
+            let complaint = Complaint::usage("illegal ipv6 netmask specified");
+            if text == "0" {
+                self.zero_prefix = Some(complaint);
+                return Ok(Netmask::Prefix(0));
+            }
             let bits = values::leading_number(text);
-            return u32::try_from(bits)
-                .ok()
-                .filter(|bits| (1..=128).contains(bits))
-                .map(Netmask::Prefix)
-                .ok_or_else(|| Complaint::usage("illegal ipv6 netmask specified"));
+            let bits = u32::try_from(bits).ok().filter(|bits| (1..=128).contains(bits));
+            return bits.map(Netmask::Prefix).ok_or(complaint);
         }
         let mask = values::ipv4(text).or_else(|| self.names.host(text));
         let mask =

@@ -13,10 +13,11 @@ mod print;
 mod refusals;
 pub(super) mod restore;
 mod sort;
+mod stdout;
 mod values;
 
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead, BufWriter, Write};
+use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ pub use print::{Beside, Printer};
 
 use crate::protocol::DEFAULT_SOCKET;
 use execute::Director;
+use stdout::Stdout;
 
 /// The environment's word for the director's socket, since ipvsadm's grammar has none.
 pub const SOCKET_VARIABLE: &str = "DIRECTOR_SOCKET";
@@ -65,7 +67,7 @@ pub fn run(face: Face, arguments: &[OsString]) -> ExitCode {
     let socket =
         std::env::var_os(SOCKET_VARIABLE).map_or_else(|| PathBuf::from(DEFAULT_SOCKET), PathBuf::from);
     let names = SystemNames::default();
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut out = Stdout::new(std::io::stdout().lock());
     let mut session = Session {
         program: &program,
         names: &names,
@@ -78,8 +80,13 @@ pub fn run(face: Face, arguments: &[OsString]) -> ExitCode {
         Face::Save => session.save(&words),
         Face::Restore => session.restore_all(),
     };
-    // What stood in the buffer was for a reader who may be gone.
-    let _ = out.flush();
+    let status = out.finish().map_or_else(
+        |complaint| {
+            eprintln!("{}", complaint.text);
+            complaint.status
+        },
+        |()| status,
+    );
     ExitCode::from(status)
 }
 
@@ -118,7 +125,12 @@ impl Session<'_> {
     /// `-R`: line by line. One that is wrong ends it, one that is refused does not; the last one's status counts.
     fn restore(&mut self) -> u8 {
         let mut status = 0;
-        while let Ok(Some(words)) = restore::next_line(self.input) {
+        loop {
+            let words = match restore::next_line(self.input) {
+                Ok(Some(words)) => words,
+                Ok(None) => return status,
+                Err(error) => return self.complain(&unread(&error)),
+            };
             if words.is_empty() {
                 continue;
             }
@@ -142,7 +154,6 @@ impl Session<'_> {
                 return status;
             }
         }
-        status
     }
 
     /// `ipvsadm-save [-n]`.
@@ -169,7 +180,9 @@ impl Session<'_> {
         loop {
             let mut line = Vec::new();
             match self.input.read_until(b'\n', &mut line) {
-                Ok(0) | Err(_) => break,
+                Ok(0) => break,
+                // Half of the rules are not the rules.
+                Err(error) => return self.complain(&unread(&error)),
                 Ok(_) if line.starts_with(b"#") => {}
                 Ok(_) => rules.extend(line),
             }
@@ -195,7 +208,7 @@ impl Session<'_> {
     }
 
     fn say(&mut self, text: &str) {
-        // Nothing can be told to somebody who has closed the output.
+        // What went wrong is told at the end.
         let _ = self.out.write_all(text.as_bytes());
     }
 
@@ -206,4 +219,9 @@ impl Session<'_> {
         }
         complaint.status
     }
+}
+
+/// Rules that cannot be read.
+fn unread(error: &std::io::Error) -> Complaint {
+    Complaint { text: format!("cannot read the rules from standard input: {error}"), status: 1, ends: true }
 }

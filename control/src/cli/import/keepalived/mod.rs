@@ -3,7 +3,7 @@
 mod checkers;
 mod words;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -37,6 +37,9 @@ pub(super) fn import(text: &str) -> Imported {
             keyword => imported.lose(line.number, format!("{keyword} is not about virtual servers")),
         }
     }
+    // Of a group, each address would say the same of a real server.
+    let mut told = HashSet::new();
+    imported.lost.retain(|lost| told.insert(lost.clone()));
     imported
 }
 
@@ -156,10 +159,19 @@ struct Said<'a> {
     granularity: Option<u8>,
     engine: PersistenceEngine,
     one_packet: bool,
-    method: Option<(ForwardingMethod, Tunnel)>,
+    method: Method,
     weight: u16,
     servers: Vec<&'a Line>,
     notes: Vec<String>,
+}
+
+/// What is said of the forwarding method.
+#[derive(Clone, Copy)]
+enum Method {
+    Nothing,
+    /// Something that is not understood. What packets it wants for real servers is not to be guessed.
+    Unknown,
+    Known(ForwardingMethod, Tunnel),
 }
 
 fn virtual_server(imported: &mut Imported, line: &Line, groups: &HashMap<&str, &Line>) {
@@ -172,7 +184,8 @@ fn virtual_server(imported: &mut Imported, line: &Line, groups: &HashMap<&str, &
             }
         };
         let widest = Persistence::widest(key.ip());
-        let persistent = said.persistence_timeout.is_some() || said.granularity.is_some();
+        let persistent =
+            said.persistence_timeout.is_some() || said.granularity.is_some() || !said.engine.is_none();
         let persistence = persistent.then(|| {
             let seconds = said.persistence_timeout.map(|seconds| Duration::from_secs(seconds.into()));
             let bits = said.granularity.unwrap_or(widest).min(widest);
@@ -205,7 +218,7 @@ fn virtual_server(imported: &mut Imported, line: &Line, groups: &HashMap<&str, &
     }
 }
 
-fn said<'a>(imported: &mut Imported, line: &'a Line) -> Option<Said<'a>> {
+fn said<'a>(imported: &mut Imported, of: &'a Line) -> Option<Said<'a>> {
     let mut said = Said {
         protocol: Protocol::Tcp,
         family: None,
@@ -215,12 +228,12 @@ fn said<'a>(imported: &mut Imported, line: &'a Line) -> Option<Said<'a>> {
         granularity: None,
         engine: PersistenceEngine::None,
         one_packet: false,
-        method: None,
+        method: Method::Nothing,
         weight: 1,
         servers: Vec::new(),
         notes: Vec::new(),
     };
-    for line in &line.block {
+    for line in &of.block {
         let value = line.word(1);
         let understood = match line.keyword() {
             "real_server" => {
@@ -233,13 +246,14 @@ fn said<'a>(imported: &mut Imported, line: &'a Line) -> Option<Said<'a>> {
                     true
                 }
                 Err(_) => {
-                    imported.lose(line.number, format!("there is no scheduler {value}"));
+                    let what = format!("{}: there is no scheduler {value}", of.words.join(" "));
+                    imported.lose(line.number, what);
                     return None;
                 }
             },
             "lvs_method" | "lb_kind" => {
                 said.method = method(&line.words[1..]);
-                said.method.is_some()
+                !matches!(said.method, Method::Unknown)
             }
             "protocol" => value.to_lowercase().parse().map(|protocol| said.protocol = protocol).is_ok(),
             "ip_family" => {
@@ -288,16 +302,20 @@ fn said<'a>(imported: &mut Imported, line: &'a Line) -> Option<Said<'a>> {
     if said.scheduler.is_none() {
         said.notes.push("It named no lvs_sched: wlc.".to_owned());
     }
+    if said.persistence_timeout.is_none() && !(said.granularity.is_none() && said.engine.is_none()) {
+        said.notes.push("It named no persistence_timeout: 360 s.".to_owned());
+    }
     Some(said)
 }
 
 /// `NAT`, `DR`, `TUN`, `TUN type gue port 6080 csum`.
-fn method(words: &[String]) -> Option<(ForwardingMethod, Tunnel)> {
-    match words.first()?.as_str() {
-        "NAT" => Some((ForwardingMethod::Nat, Tunnel::Ipip)),
-        "DR" => Some((ForwardingMethod::Dr, Tunnel::Ipip)),
-        "TUN" => Some((ForwardingMethod::Tunnel, tunnel(&words[1..])?)),
-        _ => None,
+fn method(words: &[String]) -> Method {
+    match words.first().map_or("", String::as_str) {
+        "NAT" => Method::Known(ForwardingMethod::Nat, Tunnel::Ipip),
+        "DR" => Method::Known(ForwardingMethod::Dr, Tunnel::Ipip),
+        "TUN" => tunnel(&words[1..])
+            .map_or(Method::Unknown, |tunnel| Method::Known(ForwardingMethod::Tunnel, tunnel)),
+        _ => Method::Unknown,
     }
 }
 
@@ -355,7 +373,7 @@ fn real_server(imported: &mut Imported, service: ServiceKey, said: &Said<'_>, li
             "lthreshold" => value.parse().map(|value| thresholds.lower = value).is_ok(),
             "lvs_method" => {
                 method_said = method(&line.words[1..]);
-                method_said.is_some()
+                !matches!(method_said, Method::Unknown)
             }
             _ if checkers::is_about_health(line) => {
                 if let Some(lost) = checkers::lost(line) {
@@ -369,10 +387,17 @@ fn real_server(imported: &mut Imported, service: ServiceKey, said: &Said<'_>, li
             imported.lose(line.number, line.words.join(" "));
         }
     }
-    let (method, tunnel) = method_said.unwrap_or_else(|| {
-        imported.note(service, "It named no lvs_method: NAT.");
-        (ForwardingMethod::Nat, Tunnel::Ipip)
-    });
+    let (method, tunnel) = match method_said {
+        Method::Known(method, tunnel) => (method, tunnel),
+        Method::Unknown => {
+            imported.lose(line.number, format!("{}: its lvs_method is unknown", line.words.join(" ")));
+            return;
+        }
+        Method::Nothing => {
+            imported.note(service, "It named no lvs_method: NAT.");
+            (ForwardingMethod::Nat, Tunnel::Ipip)
+        }
+    };
     let mut port: u16 = port;
     if !service.is_mark() && port != service.port() && (method != ForwardingMethod::Nat || port == 0) {
         if port != 0 {
@@ -453,9 +478,7 @@ virtual_server 192.0.2.90 53 {
                 "line 23: not carried over: sorry_server: there are no health checks in the configuration",
                 "line 27: not carried over: SSL_GET: there are no health checks in the configuration",
                 "line 40: not carried over: TCP_CHECK: there are no health checks in the configuration",
-                "line 40: not carried over: TCP_CHECK: there are no health checks in the configuration",
-                "line 40: not carried over: TCP_CHECK: there are no health checks in the configuration",
-                "line 43: not carried over: there is no scheduler nosuch",
+                "line 43: not carried over: virtual_server 192.0.2.90 53: there is no scheduler nosuch",
             ]
             .map(str::to_owned)
             .as_slice()
@@ -500,6 +523,27 @@ hash_port = true
         ] {
             assert!(toml.contains(part), "{part}\nis not in\n{toml}");
         }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_not_guessed() {
+        let imported = import(
+            "virtual_server 192.0.2.1 80 {\n lvs_sched rr\n lvs_method NAT\n real_server 10.0.0.1 80 {\n  \
+             lvs_method TUN type vxlan\n }\n real_server 10.0.0.2 80 {\n }\n}\n\
+             virtual_server 192.0.2.1 5060 {\n lvs_sched rr\n protocol UDP\n persistence_engine sip\n}\n",
+        );
+        assert_eq!(
+            imported.lost(),
+            [
+                "line 5: not carried over: lvs_method TUN type vxlan",
+                "line 4: not carried over: real_server 10.0.0.1 80: its lvs_method is unknown",
+            ]
+        );
+        let toml = imported.toml();
+        assert!(toml.contains("10.0.0.2:80") && !toml.contains("address = \"10.0.0.1:80\""), "{toml}");
+        assert!(!toml.contains("It named no lvs_method"), "{toml}");
+        let sip = "# It named no persistence_timeout: 360 s.\n[[service]]\nprotocol = \"udp\"";
+        assert!(toml.contains(sip) && toml.contains("persistence_engine = \"sip\""), "{toml}");
     }
 
     #[test]
