@@ -57,7 +57,7 @@ impl Pipeline {
             return Some(Classified::Decided(Verdict::drop(Reason::Scattered)));
         }
         let bytes = packet.bytes();
-        let parsed = match wire::parse(bytes, &mut flow.frame) {
+        let parsed = match wire::parse_unusual(bytes, &mut flow.frame) {
             Ok(parsed) => parsed,
             Err(error) => return Some(Classified::Decided(malformed(error))),
         };

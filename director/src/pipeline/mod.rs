@@ -138,23 +138,26 @@ impl Pipeline {
                 None => unusual |= 1 << at,
             }
         }
-        let come = (arrival, station);
-        let flows = (unusual != 0).then(|| self.look_closer(snapshot, now, come, unusual, packets, verdicts));
-        self.decide_ipv4(snapshot, now, station.is_some(), flows.as_ref(), &mut lanes, packets, verdicts);
+        if unusual == 0 {
+            self.decide_ipv4(snapshot, now, station.is_some(), None, &mut lanes, packets, verdicts);
+        } else {
+            self.process_mixed(snapshot, now, (arrival, station), unusual, &mut lanes, packets, verdicts);
+        }
     }
 
-    /// Looks at the packets that `unusual` names, one bit for each. Returns those that go through the stages of IPv4 as
-    /// flows that go on, and decides about the others.
+    /// As [`Pipeline::process`], of a burst with packets that are not usual, which `unusual` names, one bit for each.
     #[inline(never)]
-    fn look_closer<P: PacketBuf>(
+    #[allow(clippy::too_many_arguments)] // called in one place
+    fn process_mixed<P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
         now: Tick,
         (arrival, station): (Arrival, Option<MacAddr>),
         unusual: u32,
+        lanes: &mut [Lane; MAX_BURST],
         packets: &mut [P],
         verdicts: &mut [Verdict; MAX_BURST],
-    ) -> Flows {
+    ) {
         let mut flows = [Flow::NONE; MAX_BURST];
         // One bit for each packet that the stages of IPv4 cannot read.
         let mut others = 0u32;
@@ -175,10 +178,13 @@ impl Pipeline {
         if others != 0 {
             self.process_others(snapshot, now, (arrival, station), others, packets, &mut flows, verdicts);
         }
+        if unusual.count_ones() as usize == packets.len() {
+            return self.decide_all(snapshot, now, &mut flows, packets, verdicts);
+        }
         for flow in flows.iter_mut().filter(|flow| flow.goes_on) {
             flow.guess = self.tables.ipv4().prefetch_connection(flow.hash);
         }
-        flows
+        self.decide_ipv4(snapshot, now, station.is_some(), Some(&flows), lanes, packets, verdicts);
     }
 
     /// The packets that `others` names: those of IPv6 go through stages of their own, fragments of IPv4 through those

@@ -86,8 +86,8 @@ impl Pipeline {
 
     /// Decides about usual packets, and others of IPv4, which `flows` names, in the order in which they came. `lanes[i]`
     /// is of `packets[i]`, and so is `flows[i]`.
-    #[inline(always)]
-    #[allow(clippy::too_many_arguments)] // called in one place
+    #[inline(never)]
+    #[allow(clippy::too_many_arguments)] // called in two places
     pub(super) fn decide_ipv4<P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,

@@ -115,7 +115,7 @@ impl QueueCounters {
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct LcoreCounters {
-    /// Packets received from ports.
+    /// Packets received from ports, and answers of real servers that are the director itself.
     pub received: Counter,
     /// Packets taken over from other lcores.
     pub taken_over: Counter,

@@ -19,6 +19,7 @@ pub mod usual;
 pub mod vlan;
 
 pub use family::{Family, Side};
+pub(crate) use parse::parse_unusual;
 pub use parse::{Frame, Ipv4Frame, Ipv6Frame, Parsed, Transport, parse, parse_ipv6};
 
 /// What is wrong with a packet. Tiny and `Copy`: hostile packets are refused at line rate.

@@ -181,7 +181,7 @@ pub fn parse(frame: &[u8], into: &mut Ipv4Frame) -> Result<Parsed, Error> {
             into.set_usual(&usual);
             Ok(Parsed::Ipv4)
         }
-        None => parse_any(frame, into),
+        None => parse_unusual(frame, into),
     }
 }
 
@@ -191,9 +191,12 @@ fn ports(transport: &[u8]) -> u32 {
     u32::from_be_bytes(super::read(transport, 0))
 }
 
-/// As [`parse`], for any frame.
+/// As [`parse`], where the frame is known not to be usual, or it does not matter.
+///
+/// # Errors
+/// As [`parse`].
 #[inline(never)]
-fn parse_any(frame: &[u8], into: &mut Ipv4Frame) -> Result<Parsed, Error> {
+pub(crate) fn parse_unusual(frame: &[u8], into: &mut Ipv4Frame) -> Result<Parsed, Error> {
     if frame.len() < ethernet::HEADER_LEN {
         return Err(Error::TruncatedEthernet);
     }
@@ -377,7 +380,7 @@ mod tests {
             }
             let (mut short, mut long) = (Ipv4Frame::NONE, Ipv4Frame::NONE);
             let parsed = parse(&frame, &mut short);
-            prop_assert_eq!(parsed, parse_any(&frame, &mut long));
+            prop_assert_eq!(parsed, parse_unusual(&frame, &mut long));
             if parsed == Ok(Parsed::Ipv4) {
                 prop_assert_eq!(short, long);
             }
