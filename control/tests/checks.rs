@@ -636,7 +636,8 @@ fn thousands_of_checks_are_made_on_one_thread() {
         one_packet: false,
         servers,
     });
-    let (runner, mut reports) = Runner::start(&[]).expect("a thread");
+    let (mut runner, mut reports) = Runner::new(&[]).expect("a runtime");
+    runner.begin().expect("a thread");
     let mut board = Board::new([(key, Arc::new(policy))].into(), Some(runner));
     board.follow(key, Some(&service), Instant::now());
     let end = Instant::now() + Duration::from_secs(30);

@@ -38,6 +38,14 @@ impl Board {
         Board { policies, runner, ..Board::default() }
     }
 
+    /// Begins to make checks: once real servers can be reached, so that none is taken out for what was not there yet.
+    ///
+    /// # Errors
+    /// As [`Runner::begin`].
+    pub fn begin(&mut self) -> std::io::Result<()> {
+        self.runner.as_mut().map_or(Ok(()), Runner::begin)
+    }
+
     /// A service is from now on like this, or gone. Returns it as it is to be compiled.
     pub fn follow(
         &mut self,

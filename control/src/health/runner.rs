@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
@@ -107,6 +107,8 @@ fn lock(view: &Mutex<View>) -> MutexGuard<'_, View> {
 #[derive(Debug)]
 pub struct Runner {
     handle: Handle,
+    /// Until it begins, with the CPUs to keep off.
+    waiting: Option<(Runtime, Vec<u32>)>,
     reports: mpsc::UnboundedSender<Report>,
     permits: Arc<Semaphore>,
     lacks: Arc<Lacks>,
@@ -115,17 +117,28 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Starts the thread. What changes comes out of the receiver. The thread, and programs that checks start, keep off
-    /// these CPUs if there are others.
+    /// One that makes no check before [`Runner::begin`]. What changes comes out of the receiver. The thread, and programs
+    /// that checks start, keep off these CPUs if there are others.
     ///
     /// # Errors
-    /// The kernel gives no thread, or nothing to wait for sockets with.
-    pub fn start(avoid: &[u32]) -> std::io::Result<(Runner, mpsc::UnboundedReceiver<Report>)> {
+    /// The kernel gives nothing to wait for sockets with.
+    pub fn new(avoid: &[u32]) -> std::io::Result<(Runner, mpsc::UnboundedReceiver<Report>)> {
         let permits = Arc::new(Semaphore::new(room()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
+        let waiting = Some((runtime, avoid.to_vec()));
+        let (reports, receiver) = mpsc::unbounded_channel();
+        let lacks = Arc::default();
+        Ok((Runner { handle, waiting, reports, permits, lacks, stop: None, thread: None }, receiver))
+    }
+
+    /// Starts the thread, and with it the checks.
+    ///
+    /// # Errors
+    /// The kernel gives no thread.
+    pub fn begin(&mut self) -> std::io::Result<()> {
+        let Some((runtime, avoid)) = self.waiting.take() else { return Ok(()) };
         let (stop, stopped) = oneshot::channel::<()>();
-        let avoid = avoid.to_vec();
         let thread = std::thread::Builder::new().name("health".to_owned()).spawn(move || {
             if let Err(error) = keep_off(&avoid) {
                 tracing::warn!(%error, "health checks may take time from worker lcores");
@@ -134,9 +147,8 @@ impl Runner {
             // Names are never looked up, so that no thread of the runtime's is waited for.
             runtime.shutdown_background();
         })?;
-        let (reports, receiver) = mpsc::unbounded_channel();
-        let lacks = Arc::default();
-        Ok((Runner { handle, reports, permits, lacks, stop: Some(stop), thread: Some(thread) }, receiver))
+        (self.stop, self.thread) = (Some(stop), Some(thread));
+        Ok(())
     }
 
     /// Makes a check over and over, under this number.
@@ -206,6 +218,9 @@ impl Drop for Runner {
         }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+        if let Some((runtime, _)) = self.waiting.take() {
+            runtime.shutdown_background();
         }
     }
 }
@@ -344,7 +359,8 @@ mod tests {
 
     #[test]
     fn a_check_that_panics_takes_nobody_out_and_is_made_again() {
-        let (runner, mut reports) = Runner::start(&[]).expect("a thread");
+        let (mut runner, mut reports) = Runner::new(&[]).expect("a runtime");
+        runner.begin().expect("a thread");
         let mut check = Check::new(Kind::Panic);
         (check.interval, check.fall) = (Duration::from_millis(20), 1);
         let address = "127.0.0.1:1".parse().expect("an address");

@@ -58,7 +58,7 @@ pub fn run(config: &Config, file: &Path) -> Result<(), StartError> {
         } else {
             close_on_exec();
             let (runner, reports) =
-                Runner::start(&started.worker_cpus()).map_err(|e| StartError::Runtime(e.to_string()))?;
+                Runner::new(&started.worker_cpus()).map_err(|e| StartError::Runtime(e.to_string()))?;
             (Some(runner), reports)
         };
         let board = Board::new(config.health.clone(), runner);
@@ -66,6 +66,7 @@ pub fn run(config: &Config, file: &Path) -> Result<(), StartError> {
         controller.publish_first()?;
         started.launch()?;
         controller.settle().await;
+        controller.state().board.begin().map_err(|e| StartError::Runtime(e.to_string()))?;
 
         let (stop_serving, served) = tokio::sync::oneshot::channel::<()>();
         let serving = tokio::spawn(server.serve(controller.clone(), async {
