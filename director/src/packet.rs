@@ -21,6 +21,18 @@ pub trait PacketBuf {
     /// Cuts the frame to its first `len` bytes. A `len` not below its length changes nothing.
     fn truncate(&mut self, len: usize);
 
+    /// Makes the frame begin `n` bytes earlier, and cuts it to its first `len` bytes then: [`PacketBuf::prepend`] and
+    /// [`PacketBuf::truncate`] in one.
+    #[must_use]
+    #[inline(always)]
+    fn reframe(&mut self, n: usize, len: usize) -> bool {
+        let has_room = self.prepend(n);
+        if has_room {
+            self.truncate(len);
+        }
+        has_room
+    }
+
     /// Another packet of exactly `len` bytes of any content, from where this one came from; `None` where that has none
     /// left, or none so long.
     #[must_use]

@@ -243,6 +243,25 @@ fn a_mbuf_grows_in_front_and_is_cut_behind() {
         mbuf.truncate(0);
         assert!(mbuf.bytes().is_empty());
 
+        // Both at once is one after the other.
+        for (n, len) in [
+            (20, 100),
+            (20, 120),
+            (20, 200),
+            (0, 50),
+            (usize::from(HEADROOM), 1),
+            (usize::from(HEADROOM) + 1, 60),
+        ] {
+            let [mut at_once, mut in_turn] =
+                [(); 2].map(|()| PacketPool::alloc(&mut pool, 100).expect("a packet"));
+            let has_room = in_turn.prepend(n);
+            if has_room {
+                in_turn.truncate(len);
+            }
+            assert_eq!(at_once.reframe(n, len), has_room, "{n} {len}");
+            assert_eq!((at_once.len(), at_once.headroom()), (in_turn.len(), in_turn.headroom()), "{n} {len}");
+        }
+
         // What was done to one mbuf does not show in the next that comes from the same place.
         drop(mbuf);
         let longest = pool.longest_frame();

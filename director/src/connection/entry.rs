@@ -168,10 +168,12 @@ impl<A: Address> Connection<A> {
         self.state == State::Udp && self.flags & OUTPUT_SEEN != 0
     }
 
-    /// A packet of the client has come.
+    /// Packets of the client have come, one or more.
     #[inline]
-    pub fn note_input(&mut self) {
-        self.packets += u8::from(self.packets < MANY);
+    pub fn note_input(&mut self, packets: usize) {
+        if self.packets < MANY {
+            self.packets = (usize::from(self.packets) + packets).min(MANY.into()) as u8;
+        }
     }
 
     /// A packet has come, which leaves the state as it is.

@@ -195,6 +195,24 @@ impl PacketBuf for Mbuf {
         true
     }
 
+    #[inline(always)]
+    fn reframe(&mut self, n: usize, len: usize) -> bool {
+        let (Some(data_off), true) = (usize::from(self.data_off()).checked_sub(n), self.is_contiguous())
+        else {
+            let has_room = self.prepend(n);
+            if has_room {
+                self.truncate(len);
+            }
+            return has_room;
+        };
+        // No more than the buffer's own length, which has 16 bits: `n` bytes of it are in front.
+        let len = len.min(self.len() + n) as u16;
+        self.set(dpdk_sys::DPDK_SYS_MBUF_DATA_OFF, data_off as u16);
+        self.set(dpdk_sys::DPDK_SYS_MBUF_DATA_LEN, len);
+        self.set(dpdk_sys::DPDK_SYS_MBUF_PKT_LEN, u32::from(len));
+        true
+    }
+
     #[inline]
     fn trim_front(&mut self, n: usize) {
         let n = n.min(self.len()) as u16;

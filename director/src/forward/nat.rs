@@ -42,38 +42,76 @@ pub fn rewrite<A: Family>(frame: &mut [u8], parsed: &Frame<A>, side: Side, addre
     }
 }
 
-/// As [`rewrite`], of a usual packet, by its head alone. `None`, and nothing changed, where the whole packet is needed: it
-/// is a UDP datagram without checksum.
-#[inline(always)]
-pub fn rewrite_usual(
-    head: &mut Head,
+/// What [`rewrite`] does with usual packets of one connection in one direction, and the TTL lowered: the same for each, but
+/// for the checksums that it has before.
+#[derive(Clone, Copy, Debug)]
+pub struct Translation {
+    address_at: usize,
+    port_at: usize,
+    checksum_at: usize,
     is_tcp: bool,
-    side: Side,
-    (address, port): (Ipv4Addr, u16),
-) -> Option<()> {
-    let (address_at, port_at) = match side {
-        Side::Source => (IP + ipv4::SOURCE, TRANSPORT),
-        Side::Destination => (IP + ipv4::DESTINATION, TRANSPORT + 2),
-    };
-    let checksum_at = TRANSPORT + if is_tcp { tcp::CHECKSUM } else { udp::CHECKSUM };
-    // Sums are the same in either order of bytes (RFC 1071 §2): none has to be swapped.
-    let word = |head: &Head, at| u16::from_le_bytes(read(head, at));
-    let before = word(head, checksum_at);
-    if !is_tcp && before == 0 {
-        return None;
+    // As they stand in the packet. Sums are the same in either order of bytes (RFC 1071 §2): none has to be swapped.
+    address: u32,
+    port: u16,
+    /// Of the IP header's checksum.
+    header: Delta,
+    /// Of the transport's.
+    transport: Delta,
+}
+
+impl Translation {
+    /// That of packets with these addresses and ports, as [`Usual`] has them, to another address and port at one side.
+    #[inline(always)]
+    pub fn of_usual(
+        is_tcp: bool,
+        side: Side,
+        (addresses, ports): (u64, u32),
+        (address, port): (Ipv4Addr, u16),
+    ) -> Translation {
+        /// What a TTL of one less changes: of its word, the lower byte here, one.
+        const TTL: Delta = Delta::NONE.replace_u16(1, 0);
+        let (address_at, port_at, old_address, old_port) = match side {
+            Side::Source => (IP + ipv4::SOURCE, TRANSPORT, addresses as u32, (ports >> 16) as u16),
+            Side::Destination => {
+                (IP + ipv4::DESTINATION, TRANSPORT + 2, (addresses >> 32) as u32, ports as u16)
+            }
+        };
+        let address = u32::from_le_bytes(address.octets());
+        let (old_port, port) =
+            (u16::from_le_bytes(old_port.to_be_bytes()), u16::from_le_bytes(port.to_be_bytes()));
+        let addresses = Delta::NONE.replace_u32(old_address, address);
+        Translation {
+            address_at,
+            port_at,
+            checksum_at: TRANSPORT + if is_tcp { tcp::CHECKSUM } else { udp::CHECKSUM },
+            is_tcp,
+            address,
+            port,
+            header: addresses.and(TTL),
+            transport: addresses.replace_u16(old_port, port),
+        }
     }
-    let (address, port) = (address.octets(), port.to_be_bytes());
-    let delta =
-        Delta::default().replace_u32(u32::from_le_bytes(read(head, address_at)), u32::from_le_bytes(address));
-    let ip_checksum = delta.apply(word(head, IP + ipv4::CHECKSUM));
-    let checksum = delta.replace_u16(word(head, port_at), u16::from_le_bytes(port)).apply(before);
-    head[address_at..address_at + 4].copy_from_slice(&address);
-    head[port_at..port_at + 2].copy_from_slice(&port);
-    head[IP + ipv4::CHECKSUM..][..2].copy_from_slice(&ip_checksum.to_le_bytes());
-    // As above.
-    let checksum = if checksum == 0 && !is_tcp { 0xffff } else { checksum };
-    head[checksum_at..checksum_at + 2].copy_from_slice(&checksum.to_le_bytes());
-    Some(())
+
+    /// Translates a packet by its head. `None`, and nothing changed, where the whole packet is needed: it is a UDP datagram
+    /// without checksum.
+    #[inline(always)]
+    pub fn translate(&self, head: &mut Head) -> Option<()> {
+        let word = |head: &Head, at| u16::from_le_bytes(read(head, at));
+        let before = word(head, self.checksum_at);
+        if !self.is_tcp && before == 0 {
+            return None;
+        }
+        let header = self.header.apply(word(head, IP + ipv4::CHECKSUM));
+        let transport = self.transport.apply(before);
+        // As in `rewrite`.
+        let transport = if transport == 0 && !self.is_tcp { 0xffff } else { transport };
+        head[IP + ipv4::TTL] = head[IP + ipv4::TTL].wrapping_sub(1);
+        head[IP + ipv4::CHECKSUM..][..2].copy_from_slice(&header.to_le_bytes());
+        head[self.address_at..][..4].copy_from_slice(&self.address.to_le_bytes());
+        head[self.port_at..][..2].copy_from_slice(&self.port.to_le_bytes());
+        head[self.checksum_at..][..2].copy_from_slice(&transport.to_le_bytes());
+        Some(())
+    }
 }
 
 /// Rewrites one port of a whole SCTP packet. Its checksum covers no addresses, so that it changes with the port only;

@@ -69,39 +69,43 @@ impl Head {
     }
 }
 
-/// Where a usual packet goes by tunnel into IPv4.
+/// Where usual packets go by tunnel into IPv4.
+#[derive(Clone, Copy, Debug)]
 pub struct UsualTunnel<'a> {
-    /// The director's address and the real server's.
-    pub ends: (Ipv4Addr, Ipv4Addr),
-    /// Identifies the outer packet where it may be fragmented.
-    pub id: u16,
-    /// Whether its DF is that of the packet.
-    pub copy_df: bool,
-    /// What stands in the Ethernet header, but for the type.
-    pub stations: &'a [u8; 12],
+    ends: (Ipv4Addr, Ipv4Addr),
+    copy_df: bool,
+    stations: &'a [u8; 12],
 }
 
-impl UsualTunnel<'_> {
-    /// As [`encapsulate`], of a usual packet of this length, whose TTL it lowers before; directly. Writes the Ethernet
-    /// header, too. `None`, and nothing changed, where there is no room.
+impl<'a> UsualTunnel<'a> {
+    /// Between the director's address and the real server's. `copy_df`: DF of the outer header is that of the packet.
+    /// `stations` is what stands in the Ethernet header, but for the type.
     #[inline(always)]
-    pub fn encapsulate<P: PacketBuf>(&self, packet: &mut P, total_len: u16) -> Option<()> {
-        self.put::<0, P>(packet, total_len, ipv4::IPIP, |_| ())
+    pub fn new(ends: (Ipv4Addr, Ipv4Addr), copy_df: bool, stations: &'a [u8; 12]) -> UsualTunnel<'a> {
+        UsualTunnel { ends, copy_df, stations }
     }
 
-    /// As [`UsualTunnel::encapsulate`], by GUE to a port; `client` is the packet's source.
+    /// As [`encapsulate`], of a usual packet of this length, whose TTL it lowers before; directly. Writes the Ethernet
+    /// header, too. `None`, and nothing changed, where there is no room. `id` identifies the outer packet where it may be
+    /// fragmented.
+    #[inline(always)]
+    pub fn encapsulate<P: PacketBuf>(&self, packet: &mut P, total_len: u16, id: u16) -> Option<()> {
+        self.put::<0, P>(packet, total_len, id, ipv4::IPIP, |_| ())
+    }
+
+    /// As [`UsualTunnel::encapsulate`], by GUE from and to these ports.
     #[inline(always)]
     pub fn encapsulate_by_gue<P: PacketBuf>(
         &self,
         packet: &mut P,
         total_len: u16,
-        port: NonZeroU16,
-        client: (Ipv4Addr, u16),
+        id: u16,
+        ports: (u16, u16),
     ) -> Option<()> {
         const SHIM: usize = udp::HEADER_LEN + gue::HEADER_LEN;
-        self.put::<SHIM, P>(packet, total_len, ipv4::UDP, |shim| {
+        self.put::<SHIM, P>(packet, total_len, id, ipv4::UDP, |shim| {
             gue::write(&mut shim[udp::HEADER_LEN..], ipv4::IPIP);
-            udp::write(shim, (entropy(client), port.get()), total_len.wrapping_add(SHIM as u16));
+            udp::write(shim, ports, total_len.wrapping_add(SHIM as u16));
         })
     }
 
@@ -110,14 +114,14 @@ impl UsualTunnel<'_> {
         &self,
         packet: &mut P,
         total_len: u16,
+        id: u16,
         protocol: u8,
         write_shim: impl FnOnce(&mut [u8; SHIM]),
     ) -> Option<()> {
         const OUTER: usize = ipv4::MIN_HEADER_LEN;
-        if !packet.prepend(OUTER + SHIM) {
+        if !packet.reframe(OUTER + SHIM, ethernet::HEADER_LEN + OUTER + SHIM + usize::from(total_len)) {
             return None;
         }
-        packet.truncate(ethernet::HEADER_LEN + OUTER + SHIM + usize::from(total_len));
         let bytes = packet.bytes_mut();
         ethernet::write_header(bytes, self.stations, ethernet::IPV4);
         let (outer, rest) = bytes[ethernet::HEADER_LEN..].split_first_chunk_mut::<OUTER>()?;
@@ -129,7 +133,7 @@ impl UsualTunnel<'_> {
         ipv4::Header {
             tos: outer_class(ipv4::tos(inner)),
             total_len: total_len.wrapping_add((OUTER + SHIM) as u16),
-            id: if dont_fragment { 0 } else { self.id },
+            id: if dont_fragment { 0 } else { id },
             flags_and_offset: if dont_fragment { ipv4::DONT_FRAGMENT } else { 0 },
             ttl: ipv4::ttl(inner),
             protocol,
@@ -294,9 +298,10 @@ fn pseudo_header(ends: (&IpAddr, &IpAddr), len: u16) -> Option<u64> {
     }
 }
 
-/// The same for all packets of a connection, and mostly another one for those of others.
+/// The source port of GUE, from the client's address and port: the same for all packets of a connection, and mostly another
+/// one for those of others.
 #[inline(always)]
-fn entropy<A: Family>((address, port): (A, u16)) -> u16 {
+pub fn entropy<A: Family>((address, port): (A, u16)) -> u16 {
     let client = A::pseudo_header(address, A::UNSPECIFIED, 0, port);
     checksum::sum(&[], client) | FIRST_DYNAMIC_PORT
 }

@@ -82,7 +82,7 @@ impl Pipeline {
             _ => self.state_of_bypass(flow, before),
         };
         let connection = A::table_mut(&mut self.tables).get_mut(id);
-        connection.note_input();
+        connection.note_input(1);
         connection.state = state;
         connection.timeout = snapshot.timeouts.of(state);
         connection.last_seen = now;

@@ -100,7 +100,7 @@ impl Pipeline {
         server: &RealServer,
     ) -> Verdict {
         let connection = A::table_mut(&mut self.tables).get_mut(id);
-        connection.note_input();
+        connection.note_input(1);
         let counters = self.counters.server(connection.server);
         counters.packets_in.add(1);
         counters.bytes_in.add(u64::from(flow.frame.total_len));

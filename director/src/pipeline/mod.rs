@@ -1,7 +1,7 @@
 //! The way of a packet through one lcore, in reading order: `classify`, `owner`, `connect`, `open`, `send`; `gather`
 //! for fragments, `associate` for SCTP, `relay` for ICMP errors, `ftp` for its control connections, `sip` for its
 //! datagrams, `local` for what the kernel answers, `bypass` for what nobody serves. `usual` is the short way of packets
-//! about which nothing is out of the ordinary.
+//! about which nothing is out of the ordinary, and `train` takes those of one connection along it together.
 //!
 //! A burst goes through in stages, so that what a later stage reads is fetched while an earlier one
 //! still works on other packets. Pure: bytes, tables and a clock in; one [`Verdict`] for each packet out.
@@ -22,8 +22,10 @@ pub mod owner;
 mod relay;
 mod send;
 mod sip;
+mod train;
 mod usual;
 mod verdict;
+mod way;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -132,10 +134,10 @@ impl Pipeline {
         let mut lanes = [Lane::NONE; MAX_BURST];
         // One bit for each packet that is not usual.
         let mut unusual = 0u32;
-        for (at, (packet, lane)) in packets.iter().zip(&mut lanes).enumerate() {
-            match self.look(addressed_to, packet) {
-                Some(looked) => *lane = looked,
-                None => unusual |= 1 << at,
+        let mut addresses = 0;
+        for (at, packet) in packets.iter().enumerate().take(MAX_BURST) {
+            if !self.look(addressed_to, &mut addresses, &mut lanes, at, packet) {
+                unusual |= 1 << at;
             }
         }
         if unusual == 0 {

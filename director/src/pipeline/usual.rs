@@ -1,38 +1,38 @@
 //! The usual packet on its usual way: TCP or UDP by IPv4 of a living connection whose state it does not move, to a next
 //! hop that is known. Each of those words is checked before anything is changed; whatever is otherwise goes through
-//! `connect`, which decides about all packets, and about these in the same way.
-
-use std::net::{IpAddr, Ipv4Addr};
-
-use control::model::ForwardingMethod;
+//! `connect`, which decides about all packets, and about these in the same way. Those of one connection in a row are
+//! looked up together: a `train`.
 
 use super::flow::Flow;
-use super::{Action, Flows, MAX_BURST, Pipeline, Verdict};
-use crate::connection::{ConnectionTable, FlowHash, Guess, State};
-use crate::forward::nat;
-use crate::forward::tunnel::UsualTunnel;
-use crate::nexthop::{Egress, Hop, MacAddr};
+use super::train::Train;
+use super::way::Ways;
+use super::{Flows, MAX_BURST, Pipeline, Verdict};
+use crate::connection::{FlowHash, Guess, State};
+use crate::nexthop::MacAddr;
 use crate::packet::PacketBuf;
 use crate::service::Snapshot;
-use crate::stats::{LcoreCounters, Reason};
 use crate::time::Tick;
-use crate::wire::usual::{Head, IP, Usual};
-use crate::wire::{self, Side, ethernet, ipv4, read, tcp};
+use crate::wire::usual::{Head, Usual};
+use crate::wire::{self, ipv4, read, tcp};
 
 /// What the stages know of a usual packet: no more than they ask for.
 #[derive(Clone, Copy)]
 pub(super) struct Lane {
-    addresses: u64,
+    pub(super) addresses: u64,
     hash: FlowHash,
-    ports: u32,
-    guess: Guess,
-    total_len: u16,
+    pub(super) ports: u32,
+    pub(super) guess: Guess,
+    pub(super) total_len: u16,
     /// The number of the state in which it leaves a connection as it is, else [`MOVES`].
-    steady: u8,
+    pub(super) steady: u8,
+    /// Goes the way of the packet before it: of the same connection, in the same direction.
+    pub(super) follows: bool,
 }
 
 /// The number of no state.
 const MOVES: u8 = u8::MAX;
+/// That of no packet.
+const NOTHING: u8 = u8::MAX - 1;
 
 impl Lane {
     pub(super) const NONE: Lane = Lane {
@@ -41,8 +41,16 @@ impl Lane {
         ports: 0,
         guess: Guess::NONE,
         total_len: 0,
-        steady: MOVES,
+        steady: NOTHING,
+        follows: false,
     };
+
+    /// Whether a packet is of the same connection in the same direction, and leaves it in the same state; which tells of its
+    /// protocol, too.
+    #[inline(always)]
+    fn leads(&self, usual: &Usual, steady: u8) -> bool {
+        self.addresses == usual.addresses && self.ports == usual.ports && self.steady == steady
+    }
 }
 
 /// Which Ethernet destination a burst has to have: as a number with those of its bits that count.
@@ -69,19 +77,37 @@ impl AddressedTo {
 }
 
 impl Pipeline {
-    /// Reads a packet if it is usual, and fetches where its connection may be.
+    /// Reads a packet if it is usual, and fetches where its connection may be, unless that is known of the one before it.
+    /// `addresses` are those of the last usual one. False where it is not usual.
     #[inline(always)]
-    pub(super) fn look<P: PacketBuf>(&self, addressed_to: AddressedTo, packet: &P) -> Option<Lane> {
+    pub(super) fn look<P: PacketBuf>(
+        &self,
+        addressed_to: AddressedTo,
+        addresses: &mut u64,
+        lanes: &mut [Lane; MAX_BURST],
+        at: usize,
+        packet: &P,
+    ) -> bool {
         let bytes = packet.bytes();
-        let head = bytes.first_chunk()?;
-        let usual = Usual::read(head, bytes.len())?;
+        let Some(head) = bytes.first_chunk() else { return false };
+        let Some(usual) = Usual::read(head, bytes.len()) else { return false };
         if !addressed_to.has(head) || !packet.is_whole() {
-            return None;
+            return false;
+        }
+        let (steady, total_len) = (steady(&usual), usual.total_len);
+        let same_ends = std::mem::replace(addresses, usual.addresses) == usual.addresses;
+        if same_ends
+            && let Some(before) = lanes.get(at.wrapping_sub(1))
+            && before.leads(&usual, steady)
+        {
+            lanes[at] = Lane { total_len, follows: true, ..*before };
+            return true;
         }
         let hash = self.tables.ipv4().hash_usual(&usual);
         self.tables.ipv4().prefetch_bucket(hash);
-        let Usual { addresses, ports, total_len, .. } = usual;
-        Some(Lane { addresses, hash, ports, guess: Guess::NONE, total_len, steady: steady(&usual) })
+        let Usual { addresses, ports, .. } = usual;
+        lanes[at] = Lane { addresses, hash, ports, guess: Guess::NONE, total_len, steady, follows: false };
+        true
     }
 
     /// Decides about usual packets, and others of IPv4, which `flows` names, in the order in which they came. `lanes[i]`
@@ -100,13 +126,27 @@ impl Pipeline {
     ) {
         let table = self.tables.ipv4();
         let lanes = &mut lanes[..packets.len().min(MAX_BURST)];
+        let mut guess = Guess::NONE;
         for lane in lanes.iter_mut() {
-            lane.guess = table.prefetch_connection(lane.hash);
+            if !lane.follows {
+                guess = table.prefetch_connection(lane.hash);
+            }
+            lane.guess = guess;
         }
         table.touch(lanes.iter().map(|lane| lane.guess));
         let mut at = 0;
         loop {
             at += self.forward_usual(snapshot, now, &lanes[at..], &mut packets[at..], &mut verdicts[at..]);
+            if lanes.get(at).is_some_and(|lane| lane.follows) {
+                let (packets, verdicts) = (&mut packets[at..], &mut verdicts[at..]);
+                match self.forward_train(snapshot, now, &lanes[at..], packets, verdicts) {
+                    0 => {}
+                    sent => {
+                        at += sent;
+                        continue;
+                    }
+                }
+            }
             let (Some(lane), Some(packet)) = (lanes.get(at), packets.get_mut(at)) else { return };
             let decided = match flows.map(|flows| &flows[at]).filter(|flow| !flow.is_usual) {
                 None => Some(self.connect_usual(snapshot, now, from_port, lane, packet)),
@@ -120,7 +160,7 @@ impl Pipeline {
         }
     }
 
-    /// Sends packets on until one wants more than that. Returns how many went.
+    /// Sends packets on until one wants more than that, or follows the one before. Returns how many went.
     #[inline(always)]
     fn forward_usual<P: PacketBuf>(
         &mut self,
@@ -130,18 +170,41 @@ impl Pipeline {
         packets: &mut [P],
         verdicts: &mut [Verdict],
     ) -> usize {
-        let counters: &LcoreCounters = &self.counters;
-        let table = self.tables.ipv4_mut();
+        let mut ways = self.ways(snapshot, now);
         let mut sent = 0;
-        for (lane, (packet, verdict)) in lanes.iter().zip(packets.iter_mut().zip(verdicts)) {
-            let id = (&mut self.next_id, u16::from(self.lcores));
-            match forward(snapshot, now, table, counters, id, lane, packet) {
-                Some(decided) => *verdict = decided,
-                None => break,
+        for alone in lanes.iter().zip(packets.iter_mut().zip(verdicts)) {
+            if alone.0.follows || ways.forward(alone).is_none() {
+                break;
             }
             sent += 1;
         }
         sent
+    }
+
+    /// Sends a packet on, and those that follow it. Returns how many went.
+    #[inline(never)]
+    fn forward_train<P: PacketBuf>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        lanes: &[Lane],
+        packets: &mut [P],
+        verdicts: &mut [Verdict],
+    ) -> usize {
+        let train = Train::new(lanes, packets, verdicts);
+        train.and_then(|train| self.ways(snapshot, now).forward(train)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn ways<'a>(&'a mut self, snapshot: &'a Snapshot, now: Tick) -> Ways<'a> {
+        Ways {
+            snapshot,
+            now,
+            table: self.tables.ipv4_mut(),
+            counters: &self.counters,
+            last_id: &mut self.next_id,
+            lcores: self.lcores.into(),
+        }
     }
 
     /// The way of all packets, for a usual one.
@@ -162,86 +225,6 @@ impl Pipeline {
     }
 }
 
-/// Sends a packet on. `None`, with nothing changed, where anything is not as usual.
-#[inline(always)]
-fn forward<P: PacketBuf>(
-    snapshot: &Snapshot,
-    now: Tick,
-    table: &mut ConnectionTable<Ipv4Addr>,
-    counters: &LcoreCounters,
-    (last_id, lcores): (&mut u16, u16),
-    lane: &Lane,
-    packet: &mut P,
-) -> Option<Verdict> {
-    let connection = table.guessed_mut(lane.guess)?;
-    let state = connection.state;
-    if lane.steady != state as u8 || !connection.is_plain() || connection.is_expired(now) {
-        return None;
-    }
-    let of_server = counters.servers().get(connection.server.0 as usize)?;
-    if connection.is_requested_by(lane.addresses, lane.ports) {
-        let server = snapshot.server(connection.server).filter(|server| server.present)?;
-        let Hop::Ready(egress) = &server.hop else { return None };
-        let reason = match connection.method {
-            ForwardingMethod::Dr => {
-                send(fitting(packet, lane, egress.mtu)?, egress);
-                counters.reason(Reason::RequestDr).add(1);
-                Reason::RequestDr
-            }
-            ForwardingMethod::Nat => {
-                let head = fitting(packet, lane, egress.mtu)?;
-                let to = (connection.server_address, connection.server_port);
-                nat::rewrite_usual(head, state == State::Established, Side::Destination, to)?;
-                send(head, egress);
-                counters.reason(Reason::RequestNat).add(1);
-                Reason::RequestNat
-            }
-            ForwardingMethod::Tunnel => {
-                let IpAddr::V4(address) = server.address else { return None };
-                let tunnel = snapshot.tunnel(server);
-                let (source, gue) = tunnel.plain_ipv4()?;
-                if lane.total_len > egress.mtu.saturating_sub(tunnel.len) {
-                    return None;
-                }
-                let way = UsualTunnel {
-                    ends: (source, address),
-                    id: last_id.wrapping_add(lcores),
-                    copy_df: snapshot.settings.pmtu_disc,
-                    stations: &egress.addresses,
-                };
-                match gue {
-                    None => way.encapsulate(packet, lane.total_len)?,
-                    Some(port) => {
-                        let client = (connection.client, connection.client_port);
-                        way.encapsulate_by_gue(packet, lane.total_len, port, client)?;
-                    }
-                }
-                *last_id = way.id;
-                counters.reason(Reason::RequestTunnel).add(1);
-                Reason::RequestTunnel
-            }
-        };
-        connection.note_input();
-        connection.note(now, snapshot.timeouts.of(state));
-        of_server.packets_in.add(1);
-        of_server.bytes_in.add(u64::from(lane.total_len));
-        return Some(Verdict { reason, action: Action::Forward(egress.port) });
-    }
-    if connection.is_replied_by(lane.addresses, lane.ports) {
-        let egress = *snapshot.hops.cached(&connection.reply_egress)?;
-        let head = fitting(packet, lane, egress.mtu)?;
-        let from = (connection.virtual_address, connection.virtual_port);
-        nat::rewrite_usual(head, state == State::Established, Side::Source, from)?;
-        send(head, &egress);
-        connection.note(now, snapshot.timeouts.of(state));
-        of_server.packets_out.add(1);
-        of_server.bytes_out.add(u64::from(lane.total_len));
-        counters.reason(Reason::ReplyNat).add(1);
-        return Some(Verdict { reason: Reason::ReplyNat, action: Action::Forward(egress.port) });
-    }
-    None
-}
-
 /// The number of the state in which a packet leaves a connection as it is.
 #[inline(always)]
 fn steady(usual: &Usual) -> u8 {
@@ -251,17 +234,4 @@ fn steady(usual: &Usual) -> u8 {
         ipv4::TCP => MOVES,
         _ => State::Udp as u8,
     }
-}
-
-/// The head of a packet that is no longer than the MTU of its way.
-#[inline(always)]
-fn fitting<'a, P: PacketBuf>(packet: &'a mut P, lane: &Lane, mtu: u16) -> Option<&'a mut Head> {
-    if lane.total_len <= mtu { packet.bytes_mut().first_chunk_mut() } else { None }
-}
-
-/// What a router does.
-#[inline(always)]
-fn send(head: &mut Head, egress: &Egress) {
-    ipv4::decrement_ttl(&mut head[IP..]);
-    ethernet::write_header(head, &egress.addresses, ethernet::IPV4);
 }

@@ -64,10 +64,13 @@ fn words_of(bits: u128) -> u64 {
 pub struct Delta(u64);
 
 impl Delta {
+    /// No change.
+    pub const NONE: Delta = Delta(0);
+
     /// A 16-bit word changes from `old` to `new`.
     #[inline(always)]
-    pub fn replace_u16(self, old: u16, new: u16) -> Delta {
-        Delta(self.0 + u64::from(!old) + u64::from(new))
+    pub const fn replace_u16(self, old: u16, new: u16) -> Delta {
+        Delta(self.0 + !old as u64 + new as u64)
     }
 
     /// Two neighbouring 16-bit words change.
@@ -80,6 +83,12 @@ impl Delta {
     #[inline(always)]
     pub fn replace_u128(self, old: u128, new: u128) -> Delta {
         Delta(self.0 + words_of(!old) + words_of(new))
+    }
+
+    /// Both.
+    #[inline(always)]
+    pub fn and(self, other: Delta) -> Delta {
+        Delta(self.0 + other.0)
     }
 
     /// The checksum after the changes (RFC 1624, equation 3).

@@ -36,7 +36,7 @@ const TOS: usize = 1;
 const TOTAL_LEN: usize = 2;
 const ID: usize = 4;
 const FLAGS: usize = 6;
-const TTL: usize = 8;
+pub(crate) const TTL: usize = 8;
 /// Where the header's checksum is.
 pub(crate) const CHECKSUM: usize = 10;
 /// Where the source address is.

@@ -4,6 +4,7 @@ use control::model::{ForwardingMethod, Protocol, Scheduler};
 use director::id::PortId;
 use director::packet::{BytesPacket, PacketBuf as _};
 use director::pipeline::{Arrival, MAX_BURST, Verdict};
+use director::service::ServerId;
 use proptest::prelude::*;
 
 use crate::frames::{ACK, FIN, Frame, PSH, Payload, RST, SYN, describe};
@@ -134,11 +135,12 @@ proptest! {
         }
     }
 
-    /// A burst is decided about as its packets are one by one, usual ones and others.
+    /// A burst is decided about as its packets are one by one: usual ones and others, alone and in a row.
     #[test]
     fn a_burst_is_its_packets_one_by_one(
         before in proptest::collection::vec(sent(), 0..20),
-        burst in proptest::collection::vec((sent(), any::<bool>()), 1..MAX_BURST),
+        burst in proptest::collection::vec((sent(), any::<bool>(), 1usize..6), 1..MAX_BURST),
+        by_server: bool,
     ) {
         let (mut one_by_one, mut together) = (world(), world());
         for packet in before {
@@ -147,21 +149,32 @@ proptest! {
             }
         }
         // All of one port, and at one moment.
+        let port = if by_server { SERVER_SIDE } else { CLIENT_SIDE };
         let frames: Vec<_> = burst
             .into_iter()
-            .filter(|(packet, _)| !packet.by_server)
-            .map(|(packet, unusual)| if unusual { packet.with_option() } else { packet })
-            .map(|packet| packet.frame.bytes())
+            .filter(|(packet, ..)| packet.by_server == by_server)
+            .map(|(packet, unusual, times)| (if unusual { packet.with_option() } else { packet }, times))
+            .flat_map(|(packet, times)| std::iter::repeat_n(packet.frame.bytes(), times))
+            .take(MAX_BURST)
             .collect();
         let mut packets: Vec<_> = frames.iter().map(|frame| BytesPacket::new(frame)).collect();
         let mut verdicts = [Verdict::UNDECIDED; MAX_BURST];
         let World { pipelines, snapshot, now, .. } = &mut together;
-        pipelines[0].process(snapshot, *now, Arrival::Port(CLIENT_SIDE), &mut packets, &mut verdicts);
+        pipelines[0].process(snapshot, *now, Arrival::Port(port), &mut packets, &mut verdicts);
         for (frame, (packet, verdict)) in frames.iter().zip(packets.iter().zip(verdicts)) {
-            let alone = one_by_one.send(CLIENT_SIDE, frame);
+            let alone = one_by_one.send(port, frame);
             prop_assert_eq!(alone.verdict, verdict, "{}", describe(frame));
             prop_assert_eq!(describe(&alone.frame), describe(packet.bytes()));
         }
         prop_assert_eq!(one_by_one.connections(), together.connections());
+        for (a, b) in one_by_one.fleet.lcores().iter().zip(together.fleet.lcores()) {
+            for reason in director::stats::Reason::ALL {
+                prop_assert_eq!(a.reason(*reason).get(), b.reason(*reason).get(), "{:?}", reason);
+            }
+        }
+        for server in 0..8 {
+            let totals = |world: &World| world.fleet.totals(ServerId(server));
+            prop_assert_eq!(totals(&one_by_one), totals(&together), "{}", server);
+        }
     }
 }

@@ -1,0 +1,159 @@
+//! What is done with usual packets, by method and direction.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use control::model::ForwardingMethod;
+
+use super::train::Together;
+use crate::connection::{ConnectionTable, State};
+use crate::forward::nat::Translation;
+use crate::forward::tunnel::{UsualTunnel, entropy};
+use crate::nexthop::{Egress, Hop};
+use crate::packet::PacketBuf;
+use crate::service::Snapshot;
+use crate::stats::{LcoreCounters, Reason};
+use crate::time::Tick;
+use crate::wire::usual::{Head, IP};
+use crate::wire::{Side, ethernet, ipv4};
+
+/// The same for all packets of one connection in one direction.
+pub(super) trait Way {
+    /// Makes a packet of this length ready to leave. `None`, with nothing changed, where that is not as usual.
+    fn send<P: PacketBuf>(&mut self, packet: &mut P, total_len: u16) -> Option<()>;
+}
+
+/// Routed as it is.
+struct Direct<'a> {
+    egress: &'a Egress,
+}
+
+impl Way for Direct<'_> {
+    #[inline(always)]
+    fn send<P: PacketBuf>(&mut self, packet: &mut P, total_len: u16) -> Option<()> {
+        let head = fitting(packet, total_len, self.egress.mtu)?;
+        ipv4::decrement_ttl(&mut head[IP..]);
+        ethernet::write_header(head, &self.egress.addresses, ethernet::IPV4);
+        Some(())
+    }
+}
+
+/// By NAT, with one end rewritten.
+struct Translated<'a> {
+    egress: &'a Egress,
+    translation: Translation,
+}
+
+impl Way for Translated<'_> {
+    #[inline(always)]
+    fn send<P: PacketBuf>(&mut self, packet: &mut P, total_len: u16) -> Option<()> {
+        let head = fitting(packet, total_len, self.egress.mtu)?;
+        self.translation.translate(head)?;
+        ethernet::write_header(head, &self.egress.addresses, ethernet::IPV4);
+        Some(())
+    }
+}
+
+/// By a tunnel.
+struct Tunnelled<'a> {
+    tunnel: UsualTunnel<'a>,
+    /// The longest packet that still fits, in bytes.
+    mtu: u16,
+    /// The ports of GUE, source and destination, where it is by that.
+    gue: Option<(u16, u16)>,
+    last_id: &'a mut u16,
+    lcores: u16,
+}
+
+impl Way for Tunnelled<'_> {
+    #[inline(always)]
+    fn send<P: PacketBuf>(&mut self, packet: &mut P, total_len: u16) -> Option<()> {
+        if total_len > self.mtu {
+            return None;
+        }
+        let id = self.last_id.wrapping_add(self.lcores);
+        match self.gue {
+            None => self.tunnel.encapsulate(packet, total_len, id)?,
+            Some(ports) => self.tunnel.encapsulate_by_gue(packet, total_len, id, ports)?,
+        }
+        *self.last_id = id;
+        Some(())
+    }
+}
+
+/// The head of a packet that is no longer than the MTU of its way.
+#[inline(always)]
+fn fitting<P: PacketBuf>(packet: &mut P, total_len: u16, mtu: u16) -> Option<&mut Head> {
+    if total_len <= mtu { packet.bytes_mut().first_chunk_mut() } else { None }
+}
+
+/// What ways are found by.
+pub(super) struct Ways<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) now: Tick,
+    pub(super) table: &'a mut ConnectionTable<Ipv4Addr>,
+    pub(super) counters: &'a LcoreCounters,
+    /// Identification of the last packet that the lcore made itself; it takes every `lcores`-th.
+    pub(super) last_id: &'a mut u16,
+    pub(super) lcores: u16,
+}
+
+impl Ways<'_> {
+    /// Sends packets on. Returns how many went; `None`, with nothing changed, where the first one is not as usual.
+    #[inline(always)]
+    pub(super) fn forward<P: PacketBuf>(&mut self, together: impl Together<P>) -> Option<usize> {
+        let Ways { snapshot, now, counters, .. } = *self;
+        let lane = *together.first();
+        let connection = self.table.guessed_mut(lane.guess)?;
+        let state = connection.state;
+        if lane.steady != state as u8 || !connection.is_plain() || connection.is_expired(now) {
+            return None;
+        }
+        let of_server = counters.servers().get(connection.server.0 as usize)?;
+        let is_tcp = state == State::Established;
+        let key = (lane.addresses, lane.ports);
+        let sent = if connection.is_requested_by(lane.addresses, lane.ports) {
+            let server = snapshot.server(connection.server).filter(|server| server.present)?;
+            let Hop::Ready(egress) = &server.hop else { return None };
+            let sent = match connection.method {
+                ForwardingMethod::Dr => together.send(Reason::RequestDr, egress, Direct { egress })?,
+                ForwardingMethod::Nat => {
+                    let to = (connection.server_address, connection.server_port);
+                    let translation = Translation::of_usual(is_tcp, Side::Destination, key, to);
+                    together.send(Reason::RequestNat, egress, Translated { egress, translation })?
+                }
+                ForwardingMethod::Tunnel => {
+                    let IpAddr::V4(address) = server.address else { return None };
+                    let tunnel = snapshot.tunnel(server);
+                    let (source, port) = tunnel.plain_ipv4()?;
+                    let copy_df = snapshot.settings.pmtu_disc;
+                    let way = Tunnelled {
+                        tunnel: UsualTunnel::new((source, address), copy_df, &egress.addresses),
+                        mtu: egress.mtu.saturating_sub(tunnel.len),
+                        gue: port
+                            .map(|port| (entropy((connection.client, connection.client_port)), port.get())),
+                        last_id: self.last_id,
+                        lcores: self.lcores,
+                    };
+                    together.send(Reason::RequestTunnel, egress, way)?
+                }
+            };
+            connection.note_input(sent.packets);
+            of_server.packets_in.add(sent.packets as u64);
+            of_server.bytes_in.add(sent.bytes);
+            sent
+        } else if connection.is_replied_by(lane.addresses, lane.ports) {
+            let egress = snapshot.hops.cached(&connection.reply_egress)?;
+            let to = (connection.virtual_address, connection.virtual_port);
+            let translation = Translation::of_usual(is_tcp, Side::Source, key, to);
+            let sent = together.send(Reason::ReplyNat, egress, Translated { egress, translation })?;
+            of_server.packets_out.add(sent.packets as u64);
+            of_server.bytes_out.add(sent.bytes);
+            sent
+        } else {
+            return None;
+        };
+        connection.note(now, snapshot.timeouts.of(state));
+        counters.reason(sent.reason).add(sent.packets as u64);
+        Some(sent.packets)
+    }
+}
