@@ -7,7 +7,7 @@ use super::mbuf::Mbuf;
 use crate::lcore::QueuePair;
 
 /// The most packets that are received or sent by one call.
-pub const BURST: usize = 32;
+pub const BURST: usize = 64;
 
 /// A receive queue. Keeps its port open.
 pub struct RxQueue {

@@ -66,7 +66,9 @@ impl Testpmd {
         ]);
         let (queues, mbufs) = (ground.lcores.to_string(), ground.mbufs.to_string());
         command.args(["--nb-cores", &queues, "--rxq", &queues, "--txq", &queues]);
-        command.args(["--rxd", "1024", "--txd", "1024", "--burst", "32", "--mbcache", "256"]);
+        // As many at a time as the director takes.
+        let burst = director::dpdk::BURST.to_string();
+        command.args(["--rxd", "1024", "--txd", "1024", "--burst", &burst, "--mbcache", "256"]);
         command.args(["--total-num-mbufs", &mbufs]);
         let mut child = command
             .stdin(Stdio::piped())
