@@ -209,3 +209,18 @@ fn the_manual_has_every_key_and_its_examples_are_right() {
         good(example);
     }
 }
+
+#[test]
+fn the_examples_of_readme_and_guides_are_right() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
+    let guides = std::fs::read_dir(root.join("docs/guides")).expect("docs/guides").flatten();
+    let mut seen = 0;
+    for page in guides.map(|entry| entry.path()).chain([root.join("README.md")]) {
+        let text = std::fs::read_to_string(&page).expect("readable");
+        for example in text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            good(example);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 5, "only {seen} examples");
+}
