@@ -8,4 +8,5 @@ pub mod error;
 pub mod fuzz;
 pub mod lab;
 pub mod oracle;
+pub mod rfc2544;
 pub mod traffic;

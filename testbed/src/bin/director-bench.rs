@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use testbed::bench::plan::Plan;
 use testbed::bench::{Options, plot, run, worker};
 use testbed::error::{Context as _, Result};
+use testbed::rfc2544;
 
 /// Measures the director beside dpdk-testpmd on the same packets. Nothing else should run meanwhile.
 #[derive(Parser)]
@@ -45,12 +46,15 @@ enum Command {
         /// What to start with, as JSON.
         setup: String,
     },
+    /// Measure a director on another machine, or whatever forwards UDP: throughput without loss and latency, after RFC 2544.
+    Rfc2544(rfc2544::Options),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Some(Command::Worker { setup }) => worker::serve(setup),
+        Some(Command::Rfc2544(options)) => rfc2544::run(options),
         None => measure(&cli),
     };
     match result {
