@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod drain;
 pub mod health;
 pub mod model;
 pub mod protocol;

@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use control::drain::End;
 use control::health::Standing;
 use control::model::{
     Family, ForwardingMethod, GueChecksum, Mark, Persistence, PersistenceEngine, Protocol, RealServer,
     Scheduler, SchedulerFlags, ServiceKey, SettingValue, Thresholds, Tunnel, Weight,
 };
 use control::protocol::{
-    CheckHealth, ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Envelope, Framer, HealthList,
-    Latency, LatencySummary, LcoreStats, PersistenceChange, PersistenceOptions, PortStats, RateList, Rates,
-    Refusal, Reply, Request, ServerHealth, ServerRates, ServerStatus, ServiceHealth, ServiceList,
-    ServiceRates, ServiceStatus, SettingsList, Stats, TemplateFilter, TemplateList, TemplateStatus,
-    TimeoutsInForce, Version, decode_reply, decode_request, encode_reply, encode_request,
+    CheckHealth, ConnectionFilter, ConnectionList, ConnectionStatus, Counters, DrainList, DrainStatus,
+    Envelope, Framer, HealthList, Latency, LatencySummary, LcoreStats, PersistenceChange, PersistenceOptions,
+    PortStats, RateList, Rates, Refusal, Reply, Request, ServerHealth, ServerRates, ServerStatus,
+    ServiceHealth, ServiceList, ServiceRates, ServiceStatus, SettingsList, Stats, TemplateFilter,
+    TemplateList, TemplateStatus, TimeoutsInForce, Version, decode_reply, decode_request, encode_reply,
+    encode_request,
 };
 use proptest::array::uniform7;
 use proptest::collection::{btree_map, vec};
@@ -180,6 +182,18 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::Rates {}),
         Just(Request::Latency {}),
         any::<bool>().prop_map(|failing| Request::Health { failing }),
+        (service(), address(), any::<u32>(), any::<bool>(), any::<bool>()).prop_map(
+            |(service, address, deadline, keep, active_only)| Request::ServerDrain {
+                service,
+                address,
+                deadline,
+                keep,
+                active_only
+            }
+        ),
+        (option::of(service()), option::of(address()))
+            .prop_map(|(service, address)| Request::ServerDrainStatus { service, address }),
+        (service(), address()).prop_map(|(service, address)| Request::ServerDrainCancel { service, address }),
         Just(Request::Version {}),
     ]
 }
@@ -199,11 +213,11 @@ fn standing() -> impl Strategy<Value = Standing> {
 prop_compose! {
     fn server_status()(
         address in address(), method in method(), tunnel in tunnel(), weight: u16, thresholds in thresholds(), overloaded: bool,
-        health in option::of(standing()), active: u64, inactive: u64,
+        health in option::of(standing()), drain_ends_in_ms: Option<u64>, active: u64, inactive: u64,
         counters in counters(),
     ) -> ServerStatus {
         let weight = Weight(weight);
-        ServerStatus { address, method, tunnel, weight, thresholds, overloaded, health, active, inactive, counters }
+        ServerStatus { address, method, tunnel, weight, thresholds, overloaded, health, drain_ends_in_ms, active, inactive, counters }
     }
 }
 
@@ -317,6 +331,21 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn drain()(
+        service in service(), server in address(), weight: u16, flags: [bool; 3], numbers: [u64; 5],
+        estimate_ms: Option<u64>, ended_ms: Option<u64>,
+        ended in option::of(select(vec![End::Drained, End::Deadline, End::Cancelled, End::Edited, End::Deleted])),
+    ) -> DrainStatus {
+        let [keep, active_only, persistent_clients] = flags;
+        let [begun_ms, deadline_ms, at_first, active, inactive] = numbers;
+        DrainStatus {
+            service, server, weight: Weight(weight), keep, active_only, begun_ms, deadline_ms, at_first, active, inactive,
+            estimate_ms, persistent_clients, ended, ended_ms,
+        }
+    }
+}
+
 fn reply() -> impl Strategy<Value = Reply> {
     let parts =
         (any::<u64>(), any::<bool>(), counters(), rates(), vec(lcore(), 0..3), vec(port(), 0..3), counts());
@@ -346,6 +375,7 @@ fn reply() -> impl Strategy<Value = Reply> {
             udp
         })),
         vec(service_health(), 0..3).prop_map(|health| Reply::Health(HealthList { health })),
+        vec(drain(), 0..3).prop_map(|drains| Reply::Drains(DrainList { drains })),
         (vec(summary(), 0..3), summary()).prop_map(|(lcores, all)| Reply::Latency(Latency { lcores, all })),
         any::<(String, String, u32)>().prop_map(|(director, dpdk, protocol)| Reply::Version(Version {
             director,
@@ -472,6 +502,7 @@ fn changes_are_the_requests_that_add_edit_or_delete() {
             true,
         ),
         (r#"{"version":1,"id":1,"request":"connection.list"}"#, false),
+        (r#"{"version":1,"id":1,"request":"server.drain.status"}"#, false),
         (r#"{"version":1,"id":1,"request":"settings.set","settings":{"sloppy_tcp":true}}"#, true),
         (r#"{"version":1,"id":1,"request":"timeouts.set","udp":60}"#, true),
         (r#"{"version":1,"id":1,"request":"stats.zero"}"#, true),

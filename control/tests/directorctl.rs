@@ -201,6 +201,81 @@ fn settings_and_timeouts_are_shown_and_changed() {
 }
 
 #[test]
+fn a_drain_is_watched_to_its_end() {
+    let running = Running::start(0, Limits::default());
+    good(&running, "service add tcp 10.99.0.1:80");
+    good(&running, "server add tcp 10.99.0.1:80 10.0.2.11:8080 --method nat --weight 2");
+    let watched = good(&running, "server drain tcp 10.99.0.1:80 10.0.2.11:8080 --interval 5ms --deadline 1h");
+    let lines: Vec<&str> = watched.lines().collect();
+    assert_eq!(lines.len(), 7, "{watched}");
+    assert!(
+        lines[0].starts_with("6 of 7 connections left (2 active, 4 inactive), ends at the latest in "),
+        "{watched}"
+    );
+    assert_eq!(lines[6], "drained, it is taken out");
+
+    // The server itself, which the director would have taken out, has none left.
+    let ended = good(&running, "server drain tcp 10.99.0.1:80 10.0.2.11:8080 --watch --json");
+    let ended: Value = serde_json::from_str(&ended).expect("one object");
+    assert_eq!(
+        (&ended["ended"], &ended["weight"], &ended["at_first"]),
+        (&json!("drained"), &json!(2), &json!(7))
+    );
+    let table = good(&running, "server drains");
+    assert!(
+        table.lines().nth(1).is_some_and(|row| row.starts_with("tcp 10.99.0.1:80  10.0.2.11:8080")),
+        "{table}"
+    );
+}
+
+#[test]
+fn a_drain_goes_on_by_itself_and_is_cancelled() {
+    let running = Running::start(0, Limits::default());
+    good(&running, "service add tcp 10.99.0.1:443 --persistent");
+    good(&running, "server add tcp 10.99.0.1:443 10.0.2.11 --method nat --weight 2");
+    assert_eq!(good(&running, "server drain tcp 10.99.0.1:443 10.0.2.11 --detach --keep"), "");
+    let list = good(&running, "service list");
+    assert!(list.contains("draining for 10:00 at most"), "{list}");
+    assert!(good(&running, "server drains").contains("stays with weight 0"));
+
+    // Ctrl-C ends the watching alone.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_directorctl"));
+    command
+        .arg("--socket")
+        .arg(&running.path)
+        .args("server drain tcp 10.99.0.1:443 10.0.2.11 --watch".split(' '));
+    command.args(["--interval", "1h"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut watching = command.spawn().expect("directorctl starts");
+    let mut out = std::io::BufReader::new(watching.stdout.take().expect("a pipe"));
+    let mut first = String::new();
+    std::io::BufRead::read_line(&mut out, &mut first).expect("a line");
+    assert!(first.contains("set expire_quiescent_template=true"), "{first}");
+    let pid = rustix::process::Pid::from_child(&watching);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    let output = watching.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("directorctl server drain tcp 10.99.0.1:443 10.0.2.11:443 --cancel"), "{said}");
+
+    good(&running, "server drain tcp 10.99.0.1:443 10.0.2.11 --cancel");
+    let status = &running.director.services()[0].servers[0];
+    assert_eq!((status.weight.0, status.drain_ends_in_ms), (2, None));
+    let errors = bad(&running.path, "server drain tcp 10.99.0.1:443 10.0.2.11 --cancel", 1);
+    assert!(errors.contains("(no-drain)"), "{errors}");
+    let output = directorctl(&running.path, "server drain tcp 10.99.0.1:443 10.0.2.11 --watch");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors.contains("has ended: it was cancelled"), "{errors}");
+    let none = bad(&running.path, "server drain tcp 10.99.0.1:443 10.0.2.12 --watch", 1);
+    assert!(none.contains("knows of no drain"), "{none}");
+    for wrong in
+        ["--watch --cancel", "--watch --keep", "--deadline 0", "--deadline 500ms", "--cancel --detach"]
+    {
+        bad(&running.path, &format!("server drain tcp 10.99.0.1:443 10.0.2.11 {wrong}"), 2);
+    }
+}
+
+#[test]
 fn json_of_a_change_is_an_empty_object() {
     let running = Running::start(0, Limits::default());
     assert_eq!(good(&running, "--json service add tcp 10.99.0.1:80"), "{}\n");

@@ -1,8 +1,9 @@
 //! docs/protocol.md and docs/directorctl.md keep up with the code.
 
 use control::protocol::{
-    ConnectionList, Done, HealthList, Latency, RateList, Refusal, Request, ServiceList, SettingsList, Stats,
-    TemplateList, TimeoutsInForce, Version, decode_reply, decode_request, encode_request,
+    ConnectionList, Done, DrainList, HealthList, Latency, RateList, Refusal, Request, ServiceList,
+    SettingsList, Stats, TemplateList, TimeoutsInForce, Version, decode_reply, decode_request,
+    encode_request,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -80,6 +81,7 @@ fn every_example_reply_is_what_the_code_makes_of_it() {
             ("timeouts", Ok(ok)) => shown_exactly::<TimeoutsInForce>(request, &ok),
             ("rates", Ok(ok)) => shown_exactly::<RateList>(request, &ok),
             ("health", Ok(ok)) => shown_exactly::<HealthList>(request, &ok),
+            ("server.drain.status", Ok(ok)) => shown_exactly::<DrainList>(request, &ok),
             ("latency", Ok(ok)) => shown_exactly::<Latency>(request, &ok),
             ("version", Ok(ok)) if ok != serde_json::json!({}) => shown_exactly::<Version>(request, &ok),
             (_, Ok(ok)) => shown_exactly::<Done>(request, &ok),
@@ -129,6 +131,8 @@ fn the_tour_shows_every_command() {
         "server add",
         "server edit",
         "server del",
+        "server drain",
+        "server drains",
         "connection list",
         "template list",
         "save",

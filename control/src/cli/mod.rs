@@ -1,6 +1,7 @@
 //! `directorctl`: commands, their arguments and their output.
 
 mod connection;
+mod drain;
 mod health;
 mod import;
 pub mod ipvsadm;
@@ -18,6 +19,7 @@ mod template;
 mod timeouts;
 mod values;
 mod version;
+mod waiting;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -63,7 +65,7 @@ enum Command {
     #[command(subcommand)]
     Service(service::Command),
 
-    /// Add, edit and delete real servers of a virtual service
+    /// Add, edit, drain and delete real servers of a virtual service
     #[command(subcommand)]
     Server(server::Command),
 
@@ -167,6 +169,11 @@ where
     match execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::ReaderGone) => ExitCode::SUCCESS,
+        Err(Failure::Interrupted(goes_on)) => {
+            eprintln!("directorctl: {goes_on}");
+            // As a shell tells of a program that SIGINT has ended.
+            ExitCode::from(130)
+        }
         Err(failure) => {
             eprintln!("directorctl: {failure}");
             ExitCode::FAILURE

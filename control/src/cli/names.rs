@@ -1,7 +1,8 @@
 //! The model's words as the tables show them.
 
+use super::output;
 use crate::model::{Family, ForwardingMethod, Persistence, Protocol, Scheduler, SchedulerFlags, ServiceKey};
-use crate::protocol::ServiceStatus;
+use crate::protocol::{ServerStatus, ServiceStatus};
 
 /// `TCP`, `UDP` or `SCTP`.
 pub(super) fn protocol(protocol: Protocol) -> &'static str {
@@ -33,6 +34,13 @@ pub(super) fn method(method: ForwardingMethod) -> &'static str {
         ForwardingMethod::Dr => "Route",
         ForwardingMethod::Tunnel => "Tunnel",
     }
+}
+
+/// What is to be said of a real server beyond what ipvsadm says: its health, and whether it is drained.
+pub(super) fn condition(server: &ServerStatus) -> String {
+    let drain = server.drain_ends_in_ms.map(|left| format!("draining for {} at most", output::clock(left)));
+    let health = server.health.map(|standing| standing.word().to_owned());
+    health.into_iter().chain(drain).collect::<Vec<_>>().join(", ")
 }
 
 /// The scheduler with its flags as ipvsadm shows them: `sh (sh-fallback,sh-port)`.

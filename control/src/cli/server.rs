@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 
+use super::drain;
 use super::session::{Failure, Session};
 use super::values::{self, MethodArg, ServerArg, ServiceArg};
 use crate::model::{RealServer, Thresholds, Tunnel, Weight};
@@ -82,6 +83,14 @@ Examples:
         lower_threshold: Option<u32>,
     },
 
+    /// Give a real server no new connections, wait for those that it has, and take it out
+    #[command(after_help = drain::HELP)]
+    Drain(drain::Options),
+
+    /// List the drains that go on and those that have ended within the last hour
+    #[command(after_help = "Examples:\n  directorctl server drains\n  directorctl --json server drains")]
+    Drains,
+
     /// Take a real server out of a virtual service
     #[command(
         visible_alias = "delete",
@@ -130,6 +139,8 @@ pub(super) fn run(command: Command, session: &mut Session) -> Result<(), Failure
                 lower_threshold,
             }
         }
+        Command::Drain(options) => return drain::run(&options, session),
+        Command::Drains => return drain::list(session),
         Command::Del { service, server } => {
             let service = service.key();
             Request::ServerDelete { service, address: server.of(service) }

@@ -216,8 +216,11 @@ fn with_connections(list: &ServiceList) -> String {
         ("", Side::Left),
     ]);
     // Only where there is any, beyond what ipvsadm has.
-    let has_health =
-        list.services.iter().flat_map(|service| &service.servers).any(|server| server.health.is_some());
+    let has_health = list
+        .services
+        .iter()
+        .flat_map(|service| &service.servers)
+        .any(|server| !names::condition(server).is_empty());
     let health = if has_health { "Health" } else { "" };
     let head = ["  ->", "RemoteAddress:Port", "Forward", "Weight", "ActiveConn", "InActConn", health];
     table.row(head.map(str::to_owned));
@@ -235,7 +238,7 @@ fn with_connections(list: &ServiceList) -> String {
                 server.weight.0.to_string(),
                 server.active.to_string(),
                 server.inactive.to_string(),
-                server.health.map(|standing| standing.word().to_owned()).unwrap_or_default(),
+                names::condition(server),
             ]);
         }
     }

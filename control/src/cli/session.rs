@@ -17,6 +17,15 @@ pub(super) enum Failure {
     /// Whoever read our output has enough of it, as `head` does. No failure of ours.
     #[error("the reader of the output is gone")]
     ReaderGone,
+    /// Ctrl-C, where something goes on without us.
+    #[error("{0}")]
+    Interrupted(String),
+    /// What was waited for came otherwise.
+    #[error("{0}")]
+    Otherwise(String),
+    /// Ctrl-C cannot be listened to.
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
     /// A file cannot be read.
     #[error("cannot read {0}: {1}")]
     Input(String, io::Error),
@@ -66,10 +75,31 @@ impl Session {
         // The object as it came: a script also sees fields that this directorctl does not know.
         let ok = self.client.call(request)?;
         output::print(format!("{ok}\n").as_bytes())?;
-        serde_json::from_value(ok).map_err(|error| {
-            let what = format!("{}: {error}", request.name());
-            Failure::Director(self.client.bad_reply(what))
-        })
+        self.read(request, ok)
+    }
+
+    /// A reply as the type that answers this request.
+    pub(super) fn read<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        ok: serde_json::Value,
+    ) -> Result<T, Failure> {
+        serde_json::from_value(ok).map_err(|error| self.bad_reply(format!("{}: {error}", request.name())))
+    }
+
+    /// Asks without printing anything.
+    pub(super) fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, Failure> {
+        Ok(self.client.ask(request)?)
+    }
+
+    /// A reply that says what no director of this version says.
+    pub(super) fn bad_reply(&self, what: String) -> Failure {
+        Failure::Director(self.client.bad_reply(what))
+    }
+
+    /// Whether replies are printed as JSON.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
     }
 
     /// Asks for a change, about which there is nothing to say but that it is done.

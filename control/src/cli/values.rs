@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
@@ -220,6 +221,20 @@ pub(super) fn service(text: &str) -> Result<ServiceKey, String> {
     service_of(kind, name).map_err(|_| form())
 }
 
+/// A duration of at least a millisecond: `500ms`, `90s`, `10m`, `1h 30m`; a number alone is seconds.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let form = || "this is no duration: write 500ms, 90s, 10m or 1h".to_owned();
+    let duration = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => humantime::parse_duration(text).map_err(|_| form())?,
+    };
+    if duration < Duration::from_millis(1) {
+        Err("give at least a millisecond".to_owned())
+    } else {
+        Ok(duration)
+    }
+}
+
 /// A persistence granularity: a prefix length, or a netmask.
 pub(super) fn granularity(text: &str) -> Result<u8, String> {
     if let Ok(mask) = text.parse::<std::net::Ipv4Addr>() {
@@ -291,6 +306,16 @@ mod tests {
             assert!(granularity(text).is_err(), "{text:?}");
         }
         assert!(granularity("255.0.255.0").is_err_and(|error| error.contains("stand together")));
+    }
+
+    #[test]
+    fn a_duration_has_a_unit_or_is_seconds() {
+        for (text, milliseconds) in [("500ms", 500), ("2", 2_000), ("90s", 90_000), ("1h 30m", 5_400_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "0", "0s", "1ns", "soon", "-1s", "1.5"] {
+            assert!(duration(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod bind;
 mod client;
 mod codec;
 mod connection;
+mod drain;
 mod health;
 mod inforce;
 mod latency;
@@ -23,6 +24,7 @@ pub use codec::{
     BadReply, Envelope, Framer, LineTooLong, MAX_REPLY_LINE, MAX_REQUEST_LINE, PROTOCOL_VERSION, Rejected,
     ReplyLine, decode_reply, decode_request, encode_reply, encode_request,
 };
+pub use drain::{DEFAULT_DEADLINE, DrainList, DrainStatus};
 pub use health::{CheckHealth, HealthList, ServerHealth, ServiceHealth};
 pub use inforce::{SettingsList, TimeoutsInForce};
 pub use latency::LatencySummary;

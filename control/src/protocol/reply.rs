@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::drain::DrainList;
 use super::health::HealthList;
 use super::inforce::{SettingsList, TimeoutsInForce};
 use super::latency::LatencySummary;
@@ -35,6 +36,8 @@ pub enum Reply {
     Latency(Latency),
     /// To `health`.
     Health(HealthList),
+    /// To `server.drain.status`.
+    Drains(DrainList),
     /// To `version`.
     Version(Version),
     /// To `settings`.
@@ -100,6 +103,9 @@ pub struct ServerStatus {
     /// What has become of it for the sake of its health; absent where that is not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Standing>,
+    /// It is drained, and that ends in so many milliseconds at the latest; absent: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_ends_in_ms: Option<u64>,
     /// Connections in ESTABLISHED, SYN_SENT, SYN_RECV or SYNACK, as ipvsadm's ActiveConn; of SCTP in ESTABLISHED; never
     /// a UDP one.
     pub active: u64,

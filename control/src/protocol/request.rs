@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::drain::default_deadline;
 use super::options::{PersistenceChange, PersistenceOptions};
 use super::strict::{strict_server, strict_service, strict_service_option};
 use super::template::TemplateFilter;
@@ -117,6 +118,49 @@ pub enum Request {
         /// What names the real server within the service.
         address: SocketAddr,
     },
+    /// Gives a real server no new connections from now on, and takes it out once those that it has are gone or the deadline
+    /// has come. One that is drained already has another plan. Precondition: the service has a real server at this address;
+    /// the deadline is from 1 to [`crate::model::Timeouts::MAX_SECONDS`].
+    #[serde(rename = "server.drain")]
+    ServerDrain {
+        /// What names the service.
+        #[serde(deserialize_with = "strict_service")]
+        service: ServiceKey,
+        /// What names the real server within the service.
+        address: SocketAddr,
+        /// After how many seconds it ends whatever is left; defaults to [`super::DEFAULT_DEADLINE`].
+        #[serde(default = "default_deadline")]
+        deadline: u32,
+        /// Leaves it in the service at the end, with weight 0; defaults to false.
+        #[serde(default)]
+        keep: bool,
+        /// Waits for active connections alone; defaults to false.
+        #[serde(default)]
+        active_only: bool,
+    },
+    /// Lists drains, those that go on and those that have ended lately. No precondition.
+    #[serde(rename = "server.drain.status")]
+    ServerDrainStatus {
+        /// Of this service alone; absent: of all.
+        #[serde(
+            default,
+            skip_serializing_if = "Option::is_none",
+            deserialize_with = "strict_service_option"
+        )]
+        service: Option<ServiceKey>,
+        /// Of the real server at this address alone; absent: of all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<SocketAddr>,
+    },
+    /// Ends a drain and gives the real server its weight back. Precondition: it is drained.
+    #[serde(rename = "server.drain.cancel")]
+    ServerDrainCancel {
+        /// What names the service.
+        #[serde(deserialize_with = "strict_service")]
+        service: ServiceKey,
+        /// What names the real server within the service.
+        address: SocketAddr,
+    },
     /// Lists connections, one page per request. Precondition: `cursor`, if given, is the `next` of an earlier page of
     /// this director.
     #[serde(rename = "connection.list")]
@@ -206,7 +250,7 @@ pub enum Request {
 
 impl Request {
     /// Every value `"request"` may have.
-    pub const NAMES: [&'static str; 19] = [
+    pub const NAMES: [&'static str; 22] = [
         "service.add",
         "service.edit",
         "service.delete",
@@ -214,6 +258,9 @@ impl Request {
         "server.add",
         "server.edit",
         "server.delete",
+        "server.drain",
+        "server.drain.status",
+        "server.drain.cancel",
         "connection.list",
         "template.list",
         "settings",
@@ -238,6 +285,9 @@ impl Request {
             Request::ServerAdd { .. } => "server.add",
             Request::ServerEdit { .. } => "server.edit",
             Request::ServerDelete { .. } => "server.delete",
+            Request::ServerDrain { .. } => "server.drain",
+            Request::ServerDrainStatus { .. } => "server.drain.status",
+            Request::ServerDrainCancel { .. } => "server.drain.cancel",
             Request::ConnectionList { .. } => "connection.list",
             Request::TemplateList { .. } => "template.list",
             Request::Settings {} => "settings",
@@ -262,10 +312,13 @@ impl Request {
             | Request::ServerAdd { .. }
             | Request::ServerEdit { .. }
             | Request::ServerDelete { .. }
+            | Request::ServerDrain { .. }
+            | Request::ServerDrainCancel { .. }
             | Request::SettingsSet { .. }
             | Request::TimeoutsSet { .. }
             | Request::StatsZero { .. } => true,
             Request::ServiceList {}
+            | Request::ServerDrainStatus { .. }
             | Request::ConnectionList { .. }
             | Request::TemplateList { .. }
             | Request::Settings {}

@@ -64,6 +64,7 @@ fn server(address: &str, method: ForwardingMethod, weight: u16, scale: u64) -> S
         weight: Weight(weight),
         thresholds: Thresholds::default(),
         overloaded: false,
+        drain_ends_in_ms: None,
         active: 3 * scale % 4_000_000_000,
         inactive: 12 * scale % 4_000_000_000,
         counters: counters(scale),

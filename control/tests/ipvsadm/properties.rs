@@ -255,6 +255,7 @@ fn servers(key: ServiceKey) -> impl Strategy<Value = Vec<ServerStatus>> {
                 weight: Weight(weight),
                 thresholds: Thresholds::default(),
                 overloaded: false,
+                drain_ends_in_ms: None,
                 active: 3,
                 inactive: 4,
                 counters: Counters { connections: 5, ..Counters::default() },

@@ -8,8 +8,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use control::drain::{Drains, End, Plan};
 use control::health::Standing;
 use control::model::{
     ForwardingMethod, PersistenceEdit, Protocol, ServiceKey, SettingError, Settings, Timeouts, Weight,
@@ -32,6 +33,7 @@ pub(crate) struct FakeDirector {
     rates: Vec<ServiceRates>,
     connections: Vec<ConnectionStatus>,
     templates: Vec<TemplateStatus>,
+    drains: Mutex<Drains>,
     settings: Mutex<Settings>,
     timeouts: Mutex<TimeoutsInForce>,
     /// The pages of connections that were asked for.
@@ -122,6 +124,7 @@ impl Handler for FakeDirector {
                     weight: server.weight,
                     thresholds: server.thresholds,
                     overloaded: false,
+                    drain_ends_in_ms: None,
                     health: (server.address.port() == 9).then_some(Standing::Inhibited),
                     active: 3,
                     inactive: 4,
@@ -148,6 +151,52 @@ impl Handler for FakeDirector {
             }
             Request::ServerDelete { service, address } => {
                 find(&mut services, service)?.servers.retain(|server| server.address != address);
+            }
+            Request::ServerDrain { service, address, deadline, keep, active_only } => {
+                let server = find(&mut services, service)?.servers.iter_mut().find(|s| s.address == address);
+                let Some(server) = server else {
+                    return Err(Refusal::new("no-such-server", "none", "add it"));
+                };
+                let plan = Plan { deadline: Duration::from_secs(deadline.into()), keep, active_only };
+                let left = (server.active, server.inactive);
+                let weight = std::mem::replace(&mut server.weight, Weight(0));
+                server.drain_ends_in_ms = Some(u64::from(deadline) * 1000);
+                let mut drains = self.drains.lock().expect("no handler panicked");
+                drains.begin((service, address), plan, weight, left, Instant::now());
+            }
+            // Whoever asks costs each of them a connection.
+            Request::ServerDrainStatus { service, address } => {
+                let mut drains = self.drains.lock().expect("no handler panicked");
+                let servers = services.iter_mut().flat_map(|status| &mut status.servers);
+                for server in servers.filter(|server| server.drain_ends_in_ms.is_some()) {
+                    match (server.active, server.inactive) {
+                        (0, inactive) => server.inactive = inactive.saturating_sub(1),
+                        (active, _) => server.active = active - 1,
+                    }
+                }
+                let left = |service, address| {
+                    let servers = services.iter().filter(|s| s.service == service).flat_map(|s| &s.servers);
+                    let mut servers = servers.filter(|server| server.address == address);
+                    servers.next().map_or((0, 0), |server| (server.active, server.inactive))
+                };
+                for due in drains.count(Instant::now(), left) {
+                    let drain = drains.take(due.service, due.server).expect("it is due");
+                    drains.close(due.service, due.server, drain, due.end, Instant::now());
+                }
+                let list = drains.list(service, address, Instant::now(), |key| key.port() == 443);
+                return Ok(Reply::Drains(list));
+            }
+            Request::ServerDrainCancel { service, address } => {
+                let mut drains = self.drains.lock().expect("no handler panicked");
+                let Some(drain) = drains.take(service, address) else {
+                    return Err(Refusal::new("no-drain", "it is not drained", "drain it"));
+                };
+                for server in
+                    find(&mut services, service)?.servers.iter_mut().filter(|s| s.address == address)
+                {
+                    (server.weight, server.drain_ends_in_ms) = (drain.weight, None);
+                }
+                drains.close(service, address, drain, End::Cancelled, Instant::now());
             }
             Request::ServiceList {} => {
                 return Ok(Reply::ServiceList(ServiceList { services: services.clone() }));
@@ -350,6 +399,7 @@ impl Running {
             rates,
             connections,
             templates,
+            drains: Mutex::default(),
             settings: Mutex::default(),
             timeouts: Mutex::new(Timeouts::default().into()),
             pages,

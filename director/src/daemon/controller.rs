@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use control::config::Config;
+use control::drain::Drains;
 use control::health::{Board, Report};
 use control::model::{Change, Edit, EditError, Limits, Model, Settings, Timeouts};
 use control::protocol::{Refusal, Reply};
@@ -47,7 +48,7 @@ pub(super) struct Controller {
     pub(super) cpus: Vec<u32>,
     pub(super) capacity: u32,
     pub(super) since: Instant,
-    limits: Limits,
+    pub(super) limits: Limits,
 }
 
 /// What changes.
@@ -58,6 +59,9 @@ pub(super) struct State {
     pub(super) compiler: Compiler,
     pub(super) estimates: Estimates,
     pub(super) board: Board,
+    pub(super) drains: Drains,
+    /// A drain's end could not be published, and the log has said so.
+    pub(super) drain_waits: bool,
     publisher: Publisher,
     guard: Option<IngressGuard>,
     /// The guard refused; it is asked again with the next snapshot.
@@ -72,6 +76,11 @@ impl State {
     /// What lcores decide by.
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         self.publisher.current().clone()
+    }
+
+    /// Whether every lcore decides by it.
+    pub(super) fn is_in_force(&self) -> bool {
+        self.publisher.quiescent() >= self.publisher.current().version
     }
 }
 
@@ -103,6 +112,8 @@ impl Controller {
                 compiler,
                 estimates: Estimates::default(),
                 board,
+                drains: Drains::default(),
+                drain_waits: false,
                 publisher,
                 guard,
                 guard_is_behind: false,
@@ -301,7 +312,10 @@ impl Controller {
             }
         };
         if let Services::Edited(changes) = services {
-            changes.iter().for_each(|change| state.model.make(change.clone()));
+            for change in changes {
+                state.model.make(change.clone());
+                state.drains.follow(change.key, change.service.as_deref(), now);
+            }
         }
         // The kernel is kept from answering before lcores begin to, and only then. What the guard goes by
         // is what the lookup is made from.

@@ -28,6 +28,7 @@ fn counters(totals: ServerTotals) -> Counters {
 
 /// Virtual services and their real servers.
 pub(super) fn services(controller: &Controller) -> Reply {
+    let now = Instant::now();
     let state = controller.state();
     let totals = state.compiler.service_totals();
     let services = state.model.services().values().map(|service| ServiceStatus {
@@ -53,6 +54,10 @@ pub(super) fn services(controller: &Controller) -> Reply {
                     overloaded: server.thresholds.any()
                         && id.is_some_and(|id| controller.fleet.is_overloaded(id)),
                     health: state.board.standing(service.key, server.address),
+                    drain_ends_in_ms: state.drains.get(service.key, server.address).map(|drain| {
+                        let left = drain.deadline.saturating_duration_since(now);
+                        u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
+                    }),
                     active,
                     inactive,
                     counters: counters(id.map(|id| state.compiler.server_totals(id)).unwrap_or_default()),

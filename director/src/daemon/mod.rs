@@ -4,6 +4,7 @@
 //! which runs everything that an operator talks to on a single-threaded tokio runtime.
 
 mod controller;
+mod drains;
 mod estimates;
 mod listing;
 mod requests;
@@ -29,6 +30,8 @@ pub use start::StartError;
 const HOUSEKEEPING: Duration = Duration::from_millis(1);
 /// How often weights on their way up are looked at.
 const SLOW_START: Duration = Duration::from_millis(250);
+/// How often connections of real servers that are drained are counted.
+const DRAINS: Duration = Duration::from_millis(250);
 /// How often the neighbours that lead to real servers are kept fresh. Shorter than the kernel needs to
 /// forget a neighbour that it does not use itself.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -79,6 +82,7 @@ pub fn run(config: &Config, file: &Path) -> Result<(), StartError> {
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut keep_alive = tokio::time::interval(KEEP_ALIVE);
         let mut slow_start = tokio::time::interval(SLOW_START);
+        let mut drains = tokio::time::interval(DRAINS);
         let mut news = Vec::new();
         let mut estimation = tokio::time::interval(Estimator::INTERVAL);
         let ended = loop {
@@ -103,6 +107,7 @@ pub fn run(config: &Config, file: &Path) -> Result<(), StartError> {
                     }
                 }
                 _ = slow_start.tick() => controller.health_changed(&[]),
+                _ = drains.tick() => controller.count_drains(),
                 _ = estimation.tick() => controller.estimate(),
                 _ = keep_alive.tick() => {
                     for neighbour in controller.next_hops() {

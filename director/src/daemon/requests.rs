@@ -48,6 +48,11 @@ impl Handler for Controller {
             Request::ServerDelete { service, address } => {
                 self.edit(Edit::DeleteServer { service, address }).await
             }
+            Request::ServerDrain { service, address, deadline, keep, active_only } => {
+                self.drain((service, address), deadline, keep, active_only)
+            }
+            Request::ServerDrainStatus { service, address } => Ok(self.drains(service, address)),
+            Request::ServerDrainCancel { service, address } => self.cancel_drain(service, address),
             Request::Settings {} => Ok(Reply::Settings(self.state().settings.into())),
             Request::SettingsSet { settings } => self.set(&settings),
             Request::Timeouts {} => Ok(Reply::Timeouts(self.state().timeouts.into())),
