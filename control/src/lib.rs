@@ -7,4 +7,5 @@ pub mod config;
 pub mod drain;
 pub mod health;
 pub mod model;
+pub mod plot;
 pub mod protocol;

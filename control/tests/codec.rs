@@ -11,11 +11,11 @@ use control::model::{
 };
 use control::protocol::{
     CheckHealth, ConnectionFilter, ConnectionList, ConnectionStatus, Counters, DrainList, DrainStatus,
-    Envelope, Framer, HealthList, Latency, LatencySummary, LcoreStats, PersistenceChange, PersistenceOptions,
-    PortStats, RateList, Rates, Refusal, Reply, Request, ServerHealth, ServerRates, ServerStatus,
-    ServiceHealth, ServiceList, ServiceRates, ServiceStatus, SettingsList, Stats, TemplateFilter,
-    TemplateList, TemplateStatus, TimeoutsInForce, Version, decode_reply, decode_request, encode_reply,
-    encode_request,
+    Envelope, Framer, HealthList, HistogramList, Latency, LatencyHistogram, LatencySummary, LcoreStats,
+    PersistenceChange, PersistenceOptions, PortStats, RateList, Rates, Refusal, Reply, Request, ServerHealth,
+    ServerRates, ServerStatus, ServiceHealth, ServiceList, ServiceRates, ServiceStatus, SettingsList, Stats,
+    TemplateFilter, TemplateList, TemplateStatus, TimeoutsInForce, Version, decode_reply, decode_request,
+    encode_reply, encode_request,
 };
 use proptest::array::uniform7;
 use proptest::collection::{btree_map, vec};
@@ -194,6 +194,7 @@ fn request() -> impl Strategy<Value = Request> {
         (option::of(service()), option::of(address()))
             .prop_map(|(service, address)| Request::ServerDrainStatus { service, address }),
         (service(), address()).prop_map(|(service, address)| Request::ServerDrainCancel { service, address }),
+        Just(Request::LatencyHistograms {}),
         Just(Request::Version {}),
     ]
 }
@@ -375,6 +376,11 @@ fn reply() -> impl Strategy<Value = Reply> {
             udp
         })),
         vec(service_health(), 0..3).prop_map(|health| Reply::Health(HealthList { health })),
+        (any::<u64>(), vec(any::<(u8, String)>(), 0..3)).prop_map(|(uptime_ms, histograms)| {
+            let histograms =
+                histograms.into_iter().map(|(lcore, histogram)| LatencyHistogram { lcore, histogram });
+            Reply::Histograms(HistogramList { uptime_ms, histograms: histograms.collect() })
+        }),
         vec(drain(), 0..3).prop_map(|drains| Reply::Drains(DrainList { drains })),
         (vec(summary(), 0..3), summary()).prop_map(|(lcores, all)| Reply::Latency(Latency { lcores, all })),
         any::<(String, String, u32)>().prop_map(|(director, dpdk, protocol)| Reply::Version(Version {

@@ -531,3 +531,40 @@ fn completions_know_the_commands() {
         }
     }
 }
+
+#[test]
+fn latency_is_drawn_and_logged_by_intervals() {
+    let running = Running::start(0, Limits::default());
+    let directory = tempfile::tempdir().expect("a directory");
+    let (svg, log) = (directory.path().join("l.svg"), directory.path().join("l.hlog"));
+    let files = format!("--plot {} --hlog {}", svg.display(), log.display());
+    let table = good(&running, &format!("latency {files}"));
+    assert!(table.lines().nth(1).is_some_and(|row| row.trim_start().starts_with("1       10")), "{table}");
+    let picture = std::fs::read_to_string(&svg).expect("a picture");
+    assert!(picture.starts_with("<svg") && picture.contains(">lcore 1<"), "{picture}");
+    let intervals = |log: &Path| {
+        let text = std::fs::read_to_string(log).expect("a log");
+        let lines: Vec<String> =
+            text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
+        lines
+    };
+    let whole = intervals(&log);
+    assert_eq!(whole.len(), 2, "{whole:?}");
+    assert!(whole[0].starts_with("0.000,1.000,1.000,HISTFAAA"), "all since the start: {whole:?}");
+    assert!(whole[1].starts_with("Tag=lcore1,0.000,1.000,1.000,HISTFAAA"), "{whole:?}");
+
+    let json = good(&running, &format!("--json latency {files} --interval 10ms --count 3"));
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((&json["all"]["count"], &json["lcores"][0]["lcore"]), (&json!(30), &json!(1)));
+    let starts: Vec<String> = intervals(&log)
+        .iter()
+        .step_by(2)
+        .map(|line| line.split(',').take(2).collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(starts, ["0.000 1.000", "1.000 1.000", "2.000 1.000"]);
+
+    let errors = bad(&running.path, "latency --plot /nonexistent/l.svg", 1);
+    assert!(errors.contains("cannot write /nonexistent/l.svg"), "{errors}");
+    bad(&running.path, "latency --count 3", 2);
+    bad(&running.path, "latency --interval 1s --count 0", 2);
+}

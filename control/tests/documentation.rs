@@ -1,8 +1,8 @@
 //! docs/protocol.md and docs/directorctl.md keep up with the code.
 
 use control::protocol::{
-    ConnectionList, Done, DrainList, HealthList, Latency, RateList, Refusal, Request, ServiceList,
-    SettingsList, Stats, TemplateList, TimeoutsInForce, Version, decode_reply, decode_request,
+    ConnectionList, Done, DrainList, HealthList, HistogramList, Latency, RateList, Refusal, Request,
+    ServiceList, SettingsList, Stats, TemplateList, TimeoutsInForce, Version, decode_reply, decode_request,
     encode_request,
 };
 use serde::Serialize;
@@ -82,6 +82,11 @@ fn every_example_reply_is_what_the_code_makes_of_it() {
             ("rates", Ok(ok)) => shown_exactly::<RateList>(request, &ok),
             ("health", Ok(ok)) => shown_exactly::<HealthList>(request, &ok),
             ("server.drain.status", Ok(ok)) => shown_exactly::<DrainList>(request, &ok),
+            ("latency.histograms", Ok(ok)) => {
+                shown_exactly::<HistogramList>(request, &ok);
+                let list: HistogramList = serde_json::from_value(ok).expect("it was shown to be one");
+                assert_eq!(list.histograms[0].read().map(|histogram| histogram.len()), Ok(10));
+            }
             ("latency", Ok(ok)) => shown_exactly::<Latency>(request, &ok),
             ("version", Ok(ok)) if ok != serde_json::json!({}) => shown_exactly::<Version>(request, &ok),
             (_, Ok(ok)) => shown_exactly::<Done>(request, &ok),
@@ -144,6 +149,8 @@ fn the_tour_shows_every_command() {
         "stats",
         "stats --rate",
         "latency",
+        "latency --plot",
+        "latency --hlog",
         "health",
         "health --failing",
         "version",

@@ -121,8 +121,15 @@ Examples:
     Stats(stats::Options),
 
     /// Show the latency that the director adds to packets
-    #[command(after_help = "Examples:\n  directorctl latency\n  directorctl --json latency")]
-    Latency,
+    #[command(after_help = "\
+Examples:
+  directorctl latency
+  directorctl --json latency
+  directorctl latency --plot latency.svg
+  directorctl latency --hlog latency.hlog --interval 1s --count 60
+
+With --interval, what is shown in the end is what was measured in all intervals together.")]
+    Latency(latency::Options),
 
     /// Show the health checks of real servers and what follows from them
     #[command(after_help = "\
@@ -198,7 +205,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Settings { command } => settings::run(command, &mut session),
         Command::Timeouts(options) => timeouts::run(options, &mut session),
         Command::Stats(options) => stats::run(options, &mut session),
-        Command::Latency => latency::run(&mut session),
+        Command::Latency(options) => latency::run(&options, &mut session),
         Command::Health(options) => health::run(options, &mut session),
         Command::Version => version::run(&mut session),
         Command::Template(command) => template::run(command, &mut session),

@@ -23,6 +23,9 @@ pub(super) enum Failure {
     /// What was waited for came otherwise.
     #[error("{0}")]
     Otherwise(String),
+    /// A file cannot be written.
+    #[error("cannot write {0}: {1}; name a file in a directory that is there and may be written to")]
+    File(String, io::Error),
     /// Ctrl-C cannot be listened to.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),

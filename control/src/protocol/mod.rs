@@ -8,6 +8,7 @@ mod codec;
 mod connection;
 mod drain;
 mod health;
+mod histograms;
 mod inforce;
 mod latency;
 mod options;
@@ -26,6 +27,7 @@ pub use codec::{
 };
 pub use drain::{DEFAULT_DEADLINE, DrainList, DrainStatus};
 pub use health::{CheckHealth, HealthList, ServerHealth, ServiceHealth};
+pub use histograms::{HistogramList, LatencyHistogram};
 pub use inforce::{SettingsList, TimeoutsInForce};
 pub use latency::LatencySummary;
 pub use options::{Off, PersistenceChange, PersistenceOptions};

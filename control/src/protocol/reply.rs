@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::drain::DrainList;
 use super::health::HealthList;
+use super::histograms::HistogramList;
 use super::inforce::{SettingsList, TimeoutsInForce};
 use super::latency::LatencySummary;
 use super::rates::{RateList, Rates};
@@ -36,6 +37,8 @@ pub enum Reply {
     Latency(Latency),
     /// To `health`.
     Health(HealthList),
+    /// To `latency.histograms`.
+    Histograms(HistogramList),
     /// To `server.drain.status`.
     Drains(DrainList),
     /// To `version`.

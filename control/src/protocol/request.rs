@@ -236,6 +236,9 @@ pub enum Request {
     /// Latency the director adds to packets. No precondition.
     #[serde(rename = "latency")]
     Latency {},
+    /// All that was measured of that latency, as histograms. No precondition.
+    #[serde(rename = "latency.histograms")]
+    LatencyHistograms {},
     /// Health checks of real servers and what follows from them. No precondition.
     #[serde(rename = "health")]
     Health {
@@ -250,7 +253,7 @@ pub enum Request {
 
 impl Request {
     /// Every value `"request"` may have.
-    pub const NAMES: [&'static str; 22] = [
+    pub const NAMES: [&'static str; 23] = [
         "service.add",
         "service.edit",
         "service.delete",
@@ -271,6 +274,7 @@ impl Request {
         "stats.zero",
         "rates",
         "latency",
+        "latency.histograms",
         "health",
         "version",
     ];
@@ -298,6 +302,7 @@ impl Request {
             Request::StatsZero { .. } => "stats.zero",
             Request::Rates {} => "rates",
             Request::Latency {} => "latency",
+            Request::LatencyHistograms {} => "latency.histograms",
             Request::Health { .. } => "health",
             Request::Version {} => "version",
         }
@@ -326,6 +331,7 @@ impl Request {
             | Request::Stats {}
             | Request::Rates {}
             | Request::Latency {}
+            | Request::LatencyHistograms {}
             | Request::Health { .. }
             | Request::Version {} => false,
         }

@@ -16,10 +16,10 @@ use control::model::{
     ForwardingMethod, PersistenceEdit, Protocol, ServiceKey, SettingError, Settings, Timeouts, Weight,
 };
 use control::protocol::{
-    CheckHealth, ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Handler, HealthList, Latency,
-    LatencySummary, LcoreStats, Limits, Peer, PortStats, RateList, Rates, Refusal, Reply, Request, Server,
-    ServerHealth, ServerRates, ServerStatus, ServiceHealth, ServiceList, ServiceRates, ServiceStatus, Stats,
-    TemplateList, TemplateStatus, TimeoutsInForce, Version,
+    CheckHealth, ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Handler, HealthList,
+    HistogramList, Latency, LatencyHistogram, LatencySummary, LcoreStats, Limits, Peer, PortStats, RateList,
+    Rates, Refusal, Reply, Request, Server, ServerHealth, ServerRates, ServerStatus, ServiceHealth,
+    ServiceList, ServiceRates, ServiceStatus, Stats, TemplateList, TemplateStatus, TimeoutsInForce, Version,
 };
 use serde_json::Value;
 
@@ -34,6 +34,8 @@ pub(crate) struct FakeDirector {
     connections: Vec<ConnectionStatus>,
     templates: Vec<TemplateStatus>,
     drains: Mutex<Drains>,
+    /// How often histograms were asked for.
+    asked: std::sync::atomic::AtomicU64,
     settings: Mutex<Settings>,
     timeouts: Mutex<TimeoutsInForce>,
     /// The pages of connections that were asked for.
@@ -266,6 +268,14 @@ impl Handler for FakeDirector {
                     all,
                 }));
             }
+            Request::LatencyHistograms {} => {
+                // Ten packets of a microsecond more each time that somebody asks.
+                let asked = self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+                let mut histogram = hdrhistogram::Histogram::new_with_bounds(1, 1 << 30, 3).expect("bounds");
+                histogram.saturating_record_n(1_000, 10 * asked);
+                let histograms = vec![LatencyHistogram::of(1, &histogram)];
+                return Ok(Reply::Histograms(HistogramList { uptime_ms: 1_000 * asked, histograms }));
+            }
             Request::Health { .. } => return Ok(Reply::Health(health())),
             Request::Version {} => {
                 let dpdk = "DPDK 22.11.5".to_owned();
@@ -400,6 +410,7 @@ impl Running {
             connections,
             templates,
             drains: Mutex::default(),
+            asked: Default::default(),
             settings: Mutex::default(),
             timeouts: Mutex::new(Timeouts::default().into()),
             pages,

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use control::protocol::{
-    ConnectionFilter, ConnectionList, ConnectionStatus, Counters, DEFAULT_PAGE, Latency, LatencySummary,
-    LcoreStats, MAX_PAGE, PortStats, RateList, Rates, Refusal, Reply, ServerRates, ServerStatus, ServiceList,
-    ServiceRates, ServiceStatus, Stats,
+    ConnectionFilter, ConnectionList, ConnectionStatus, Counters, DEFAULT_PAGE, HistogramList, Latency,
+    LatencyHistogram, LatencySummary, LcoreStats, MAX_PAGE, PortStats, RateList, Rates, Refusal, Reply,
+    ServerRates, ServerStatus, ServiceList, ServiceRates, ServiceStatus, Stats,
 };
 
 use super::controller::Controller;
@@ -285,4 +285,16 @@ pub(super) fn latency(controller: &Controller) -> Reply {
     });
     let lcores = lcores.collect();
     Reply::Latency(Latency { lcores, all: LatencySummary::from_histogram(None, &all) })
+}
+
+/// All that was measured of that time.
+pub(super) fn histograms(controller: &Controller) -> Reply {
+    let lcores = controller.fleet.lcores().iter().enumerate().map(|(n, counters)| {
+        let mut histogram = LatencyCounters::histogram();
+        counters.latency.add_to(&mut histogram);
+        LatencyHistogram::of(n as u8, &histogram)
+    });
+    let histograms = lcores.collect();
+    let uptime_ms = u64::try_from(controller.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Reply::Histograms(HistogramList { uptime_ms, histograms })
 }

@@ -68,6 +68,7 @@ impl Handler for Controller {
             Request::StatsZero { service } => self.zero(service),
             Request::Rates {} => Ok(listing::rates(self)),
             Request::Latency {} => Ok(listing::latency(self)),
+            Request::LatencyHistograms {} => Ok(listing::histograms(self)),
             Request::Health { failing } => {
                 Ok(Reply::Health(self.state().board.list(failing, Instant::now())))
             }
