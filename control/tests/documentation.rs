@@ -153,6 +153,7 @@ fn the_tour_shows_every_command() {
         "latency --hlog",
         "health",
         "health --failing",
+        "top",
         "version",
         "completion",
     ] {

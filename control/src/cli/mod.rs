@@ -17,6 +17,7 @@ mod stats;
 mod tables;
 mod template;
 mod timeouts;
+mod top;
 mod values;
 mod version;
 mod waiting;
@@ -139,6 +140,10 @@ Examples:
   directorctl --json health")]
     Health(health::Options),
 
+    /// Watch services, real servers, lcores, ports, drops and latency on a terminal
+    #[command(after_help = top::HELP)]
+    Top(top::Options),
+
     /// Show the versions of directorctl, the running director, DPDK and the protocol
     #[command(after_help = "Examples:\n  directorctl version\n  directorctl --json version")]
     Version,
@@ -199,6 +204,8 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     }
     let mut session = Session::open(&cli.socket, cli.json)?;
     match cli.command {
+        // It asks by connections of its own; this one has shown that there is a director.
+        Command::Top(options) => top::run(&options, &cli.socket, cli.json),
         Command::Service(command) => service::run(command, &mut session),
         Command::Server(command) => server::run(command, &mut session),
         Command::Connection(command) => connection::run(command, &mut session),
