@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::runner::Running;
-use super::{Policy, Pool, Report, Runner, Standing};
+use super::{Check, Policy, Pool, Report, Runner, Standing};
 use crate::model::{Service, ServiceKey};
 use crate::protocol::{CheckHealth, HealthList, ServerHealth, ServiceHealth};
 
@@ -38,6 +38,112 @@ impl Board {
         Board { policies, runner, ..Board::default() }
     }
 
+    /// Whether somebody makes checks.
+    pub fn has_runner(&self) -> bool {
+        self.runner.is_some()
+    }
+
+    /// From now on this one makes the checks that begin.
+    pub fn hire(&mut self, runner: Runner) {
+        self.runner = Some(runner);
+    }
+
+    /// What is checked, and what follows.
+    pub fn policies(&self) -> &BTreeMap<ServiceKey, Arc<Policy>> {
+        &self.policies
+    }
+
+    /// From now on these are the policies. Services whose policy is another one have to be followed anew.
+    ///
+    /// A check that stays goes on as it is. One that is new begins as it says, but takes nobody back: a real server that
+    /// was down stays so until its new checks have passed.
+    pub fn adopt(&mut self, policies: BTreeMap<ServiceKey, Arc<Policy>>, now: Instant) {
+        let before = std::mem::replace(&mut self.policies, policies);
+        let watched: Vec<ServiceKey> = self.pools.keys().copied().collect();
+        for key in watched {
+            let policy = self.policies.get(&key).cloned();
+            match policy {
+                None => self.forget(key),
+                Some(policy) if before.get(&key) == Some(&policy) => {}
+                Some(policy) => self.change(key, &policy, now),
+            }
+        }
+    }
+
+    /// A service is not checked any more.
+    fn forget(&mut self, key: ServiceKey) {
+        self.stale.remove(&key);
+        if let Some(watched) = self.pools.remove(&key) {
+            for (id, _) in watched.checks.values().flatten() {
+                self.about.remove(id);
+            }
+        }
+    }
+
+    /// A service that is watched has another policy.
+    fn change(&mut self, key: ServiceKey, policy: &Arc<Policy>, now: Instant) {
+        let Some(mut watched) = self.pools.remove(&key) else { return };
+        let before = watched.pool.policy().clone();
+        let mut states = BTreeMap::new();
+        for (address, running) in std::mem::take(&mut watched.checks) {
+            let was_up = watched.pool.state(address).is_none_or(|(up, _)| up);
+            // What is known of checks by what they are, and whether they count as passed.
+            let passed = watched.pool.checks(address).iter().copied().chain(std::iter::repeat(true));
+            let mut known: Vec<(&Arc<Check>, bool, (u64, Running))> = before
+                .checks_of(address)
+                .iter()
+                .zip(passed)
+                .zip(running)
+                .map(|((check, passed), running)| (check, passed, running))
+                .collect();
+            let wanted = policy.checks_of(address);
+            // If one that stays is why it is down, the new ones are not.
+            let presumed = was_up || known.iter().any(|(check, passed, _)| !passed && wanted.contains(check));
+            let (mut checks, mut up) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
+            for (at, check) in wanted.iter().enumerate() {
+                let found = known.iter().position(|(other, ..)| *other == check);
+                match found.map(|found| known.swap_remove(found)) {
+                    Some((_, passed, (id, running))) => {
+                        self.about.insert(id, (key, address, at));
+                        up.push(passed);
+                        checks.push((id, running));
+                    }
+                    None => {
+                        let is_up = check.start_up && presumed;
+                        up.push(is_up);
+                        checks.push(self.start((key, address, at), check, is_up, now));
+                    }
+                }
+            }
+            for (.., (id, _)) in known {
+                self.about.remove(&id);
+            }
+            states.insert(address, up);
+            watched.checks.insert(address, checks);
+        }
+        watched.pool.change_policy(policy.clone(), states, now);
+        self.pools.insert(key, watched);
+    }
+
+    /// Begins to make a check of a real server.
+    fn start(
+        &mut self,
+        about: (ServiceKey, SocketAddr, usize),
+        check: &Arc<Check>,
+        up: bool,
+        now: Instant,
+    ) -> (u64, Running) {
+        self.last_id += 1;
+        let id = self.last_id;
+        self.about.insert(id, about);
+        let (service, server, _) = about;
+        let running = match &self.runner {
+            Some(runner) => runner.check(id, check.clone(), check.target(service, server), up),
+            None => Running::idle(check, up, now),
+        };
+        (id, running)
+    }
+
     /// Begins to make checks: once real servers can be reached, so that none is taken out for what was not there yet.
     ///
     /// # Errors
@@ -53,16 +159,13 @@ impl Board {
         service: Option<&Arc<Service>>,
         now: Instant,
     ) -> Option<Arc<Service>> {
-        let Some(policy) = self.policies.get(&key) else { return service.cloned() };
+        let Some(policy) = self.policies.get(&key).cloned() else { return service.cloned() };
         let Some(service) = service else {
-            if let Some(watched) = self.pools.remove(&key) {
-                for (id, _) in watched.checks.values().flatten() {
-                    self.about.remove(id);
-                }
-            }
+            self.forget(key);
             return None;
         };
-        let watched = self.pools.entry(key).or_insert_with(|| Watched {
+        // Taken out while checks are started.
+        let mut watched = self.pools.remove(&key).unwrap_or_else(|| Watched {
             pool: Pool::new(policy.clone()),
             service: service.clone(),
             checks: BTreeMap::new(),
@@ -84,22 +187,17 @@ impl Board {
                 if watched.checks.contains_key(&address) {
                     continue;
                 }
-                let mut checks = Vec::new();
-                for (at, check) in policy.checks_of(address).iter().enumerate() {
-                    self.last_id += 1;
-                    let id = self.last_id;
-                    self.about.insert(id, (key, address, at));
-                    let running = match &self.runner {
-                        Some(runner) => runner.check(id, check.clone(), check.target(key, address)),
-                        None => Running::idle(check, now),
-                    };
-                    checks.push((id, running));
-                }
+                let checks = policy.checks_of(address).iter().enumerate();
+                let checks =
+                    checks.map(|(at, check)| self.start((key, address, at), check, check.start_up, now));
+                let checks = checks.collect();
                 watched.checks.insert(address, checks);
             }
         }
-        judge(key, watched, now);
-        Some(watched.pool.effective(service))
+        judge(key, &mut watched, now);
+        let effective = watched.pool.effective(service);
+        self.pools.insert(key, watched);
+        Some(effective)
     }
 
     /// What the runner tells.

@@ -115,3 +115,82 @@ fn edits_of_an_operator_are_not_lost() {
     let compiled = board.follow(key(), model.services().get(&key()), now).expect("it is there");
     assert_eq!(compiled.servers[0].weight, Weight(9));
 }
+
+fn check(interval: u64) -> Arc<Check> {
+    Arc::new(Check { interval: std::time::Duration::from_secs(interval), ..Check::new(Kind::Tcp) })
+}
+
+/// A policy with these checks.
+fn policies(checks: &[Arc<Check>]) -> BTreeMap<ServiceKey, Arc<Policy>> {
+    let policy = Policy { checks: checks.to_vec(), ..Policy::default() };
+    [(key(), Arc::new(policy))].into()
+}
+
+fn weights(board: &mut Board, service: &Arc<Service>, now: Instant) -> Vec<u16> {
+    let compiled = board.follow(key(), Some(service), now).expect("it is there");
+    compiled.servers.iter().map(|server| server.weight.0).collect()
+}
+
+#[test]
+fn other_checks_neither_take_out_nor_take_back() {
+    let (mut board, now) = (Board::new(policies(&[check(1)]), None), Instant::now());
+    let service = service(&[1, 2]);
+    board.follow(key(), Some(&service), now);
+    board.record(&down(2), now);
+    assert_eq!(weights(&mut board, &service, now), [1, 0]);
+    board.adopt(policies(&[check(2)]), now);
+    assert_eq!(weights(&mut board, &service, now), [1, 0], "nobody knows of the second one yet");
+    board.record(&down(1), now);
+    assert_eq!(weights(&mut board, &service, now), [1, 0], "news of checks that are made no longer");
+    // The new ones have the numbers that follow.
+    board.record(&Report { id: 4, up: true, why: None }, now);
+    assert_eq!(weights(&mut board, &service, now), [1, 1]);
+    board.record(&down(3), now);
+    assert_eq!(weights(&mut board, &service, now), [0, 1]);
+}
+
+#[test]
+fn a_check_that_stays_goes_on_and_a_new_one_starts_down_if_it_says_so() {
+    let (mut board, now) = (Board::new(policies(&[check(1)]), None), Instant::now());
+    let service = service(&[1, 2]);
+    board.follow(key(), Some(&service), now);
+    let careful = Arc::new(Check { start_up: false, ..Check::new(Kind::Icmp) });
+    board.adopt(policies(&[careful, check(1)]), now);
+    assert_eq!(weights(&mut board, &service, now), [0, 0]);
+    for id in [3, 4] {
+        board.record(&Report { id, up: true, why: None }, now);
+    }
+    assert_eq!(weights(&mut board, &service, now), [1, 1]);
+    board.record(&down(2), now);
+    assert_eq!(
+        weights(&mut board, &service, now),
+        [1, 0],
+        "the old check of the second one has its number yet"
+    );
+    // What keeps it down is still asked; the new one is not to blame.
+    board.adopt(policies(&[check(1), check(7)]), now);
+    assert_eq!(weights(&mut board, &service, now), [1, 0]);
+    board.record(&Report { id: 2, up: true, why: None }, now);
+    assert_eq!(weights(&mut board, &service, now), [1, 1]);
+}
+
+#[test]
+fn policies_come_and_go() {
+    let (mut board, now) = (Board::default(), Instant::now());
+    let service = service(&[1, 2]);
+    board.follow(key(), Some(&service), now);
+    board.adopt(policies(&[check(1)]), now);
+    assert_eq!(weights(&mut board, &service, now), [1, 1]);
+    board.record(&down(1), now);
+    assert_eq!(weights(&mut board, &service, now), [0, 1]);
+    board.adopt(policies(&[check(1)]), now);
+    assert_eq!(weights(&mut board, &service, now), [0, 1], "equal ones change nothing");
+    let quorum = Policy { checks: vec![check(1)], quorum: 2, ..Policy::default() };
+    board.adopt([(key(), Arc::new(quorum))].into(), now);
+    assert_eq!(weights(&mut board, &service, now), [0, 1]);
+    assert!(!board.list(false, now).health[0].has_quorum);
+    board.adopt(BTreeMap::new(), now);
+    let compiled = board.follow(key(), Some(&service), now).expect("it is there");
+    assert!(Arc::ptr_eq(&compiled, &service), "without checks it is as configured");
+    assert!(board.list(false, now).health.is_empty() && board.stale(now).is_empty());
+}

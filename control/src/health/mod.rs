@@ -32,5 +32,5 @@ pub use failure::Failure;
 pub use policy::{OnFailure, Policy};
 pub use pool::{Pool, Standing};
 pub use rise_fall::RiseFall;
-pub use runner::{Report, Runner, probe};
+pub use runner::{Report, Runner, keep_off, probe};
 pub(crate) use tls::certificates;

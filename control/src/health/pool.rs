@@ -88,6 +88,25 @@ impl Pool {
         &self.policy
     }
 
+    /// From now on real servers are looked after by another policy; `states` says of those that there are which of its
+    /// checks count as passed. Who is up stays so since when he was, and on his way to his full weight.
+    pub fn change_policy(
+        &mut self,
+        policy: Arc<Policy>,
+        states: BTreeMap<SocketAddr, Vec<bool>>,
+        now: Instant,
+    ) {
+        self.policy = policy;
+        for (server, checks) in states {
+            let Some(member) = self.members.get_mut(&server) else { continue };
+            let was_up = member.is_up();
+            member.checks = checks;
+            if member.is_up() != was_up {
+                (member.since, member.came_back) = (now, !was_up);
+            }
+        }
+    }
+
     /// Takes on real servers that are new, as their checks start, and forgets those that are gone.
     pub fn follow(&mut self, service: &Service, now: Instant) {
         let stay: BTreeMap<SocketAddr, Member> = service
@@ -117,6 +136,11 @@ impl Pool {
         member.since = now;
         member.came_back = after;
         Some(after)
+    }
+
+    /// Which checks of a real server count as passed.
+    pub fn checks(&self, server: SocketAddr) -> &[bool] {
+        self.members.get(&server).map_or(&[], |member| &member.checks)
     }
 
     /// Whether a real server is up, and since when it is or is not.

@@ -49,8 +49,8 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn new(check: &Check, now: Instant) -> View {
-        let state = RiseFall::new(check.rise, check.fall, check.start_up, now);
+    pub(super) fn new(check: &Check, up: bool, now: Instant) -> View {
+        let state = RiseFall::new(check.rise, check.fall, up, now);
         View { state, passed: 0, failed: 0, last: None, last_failure: None }
     }
 
@@ -81,9 +81,9 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// One that nobody makes.
-    pub(super) fn idle(check: &Check, now: Instant) -> Running {
-        Running { view: Arc::new(Mutex::new(View::new(check, now))), task: None }
+    /// One that nobody makes, which counts as passed or not.
+    pub(super) fn idle(check: &Check, up: bool, now: Instant) -> Running {
+        Running { view: Arc::new(Mutex::new(View::new(check, up, now))), task: None }
     }
 
     pub(super) fn view(&self) -> MutexGuard<'_, View> {
@@ -123,13 +123,21 @@ impl Runner {
     /// # Errors
     /// The kernel gives nothing to wait for sockets with.
     pub fn new(avoid: &[u32]) -> std::io::Result<(Runner, mpsc::UnboundedReceiver<Report>)> {
+        let (reports, receiver) = mpsc::unbounded_channel();
+        Ok((Runner::reporting_to(reports, avoid)?, receiver))
+    }
+
+    /// The same, with a place where what changes is sent.
+    ///
+    /// # Errors
+    /// As [`Runner::new`].
+    pub fn reporting_to(reports: mpsc::UnboundedSender<Report>, avoid: &[u32]) -> std::io::Result<Runner> {
         let permits = Arc::new(Semaphore::new(room()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let waiting = Some((runtime, avoid.to_vec()));
-        let (reports, receiver) = mpsc::unbounded_channel();
         let lacks = Arc::default();
-        Ok((Runner { handle, waiting, reports, permits, lacks, stop: None, thread: None }, receiver))
+        Ok(Runner { handle, waiting, reports, permits, lacks, stop: None, thread: None })
     }
 
     /// Starts the thread, and with it the checks.
@@ -152,8 +160,8 @@ impl Runner {
     }
 
     /// Makes a check over and over, under this number.
-    pub(super) fn check(&self, id: u64, check: Arc<Check>, target: Target) -> Running {
-        let mut running = Running::idle(&check, Instant::now());
+    pub(super) fn check(&self, id: u64, check: Arc<Check>, target: Target, up: bool) -> Running {
+        let mut running = Running::idle(&check, up, Instant::now());
         let (view, reports, permits) = (running.view.clone(), self.reports.clone(), self.permits.clone());
         let lacks = self.lacks.clone();
         let task = self.handle.spawn(async move {
@@ -226,7 +234,10 @@ impl Drop for Runner {
 }
 
 /// Takes these CPUs from those of the calling thread, and of the processes that it starts, unless none would be left.
-fn keep_off(avoid: &[u32]) -> rustix::io::Result<()> {
+///
+/// # Errors
+/// The kernel refuses.
+pub fn keep_off(avoid: &[u32]) -> rustix::io::Result<()> {
     let mut cpus = sched_getaffinity(None)?;
     for cpu in avoid.iter().map(|cpu| *cpu as usize).filter(|cpu| *cpu < CpuSet::MAX_CPU) {
         cpus.unset(cpu);
@@ -365,7 +376,7 @@ mod tests {
         (check.interval, check.fall) = (Duration::from_millis(20), 1);
         let address = "127.0.0.1:1".parse().expect("an address");
         let target = check.target("tcp 10.99.0.1:80".parse().expect("a service"), address);
-        let running = runner.check(7, Arc::new(check), target);
+        let running = runner.check(7, Arc::new(check), target, true);
         let end = Instant::now() + Duration::from_secs(30);
         let mut times = std::collections::BTreeSet::new();
         while times.len() < 3 {
@@ -383,7 +394,7 @@ mod tests {
     #[test]
     fn what_the_director_lacks_counts_for_nothing() {
         let (now, took) = (Instant::now(), Duration::ZERO);
-        let mut view = View::new(&Check { fall: 2, ..Check::new(Kind::Tcp) }, now);
+        let mut view = View::new(&Check { fall: 2, ..Check::new(Kind::Tcp) }, true, now);
         let own = || Err(Failure::Own("no more files".to_owned()));
         assert!(!view.record(own(), took, now) && !view.record(own(), took, now));
         assert!(!view.record(Err("refused".into()), took, now), "the first failure");
