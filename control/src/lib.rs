@@ -6,6 +6,8 @@ pub mod cli;
 pub mod config;
 pub mod drain;
 pub mod health;
+pub mod history;
 pub mod model;
 pub mod plot;
+pub mod plan;
 pub mod protocol;

@@ -3,11 +3,12 @@
 use crate::model::Settings;
 
 /// Every table and its keys. Tables in arrays are named without an index; `""` is the top level.
-pub(super) const KEYS: &[(&str, &[&str])] = &[
+pub(crate) const KEYS: &[(&str, &[&str])] = &[
     (
         "",
         &[
             "socket",
+            "history",
             "dpdk",
             "lcores",
             "connections",

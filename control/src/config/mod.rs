@@ -5,7 +5,7 @@
 mod checks;
 mod device;
 mod errors;
-mod keys;
+pub(crate) mod keys;
 mod marks;
 mod number;
 mod plan;
@@ -32,12 +32,17 @@ use errors::{Complaints, Site};
 /// Where the control socket is unless the configuration says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/director/director.sock";
 
+/// Where configurations that ran are kept unless the configuration says otherwise.
+pub const DEFAULT_HISTORY: &str = "/var/lib/director/history";
+
 /// A configuration that is right by itself. Whether the machine has the devices, CPUs and memory that it names
 /// shows at start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The Unix socket that `directorctl` talks to.
     pub socket: PathBuf,
+    /// The directory where configurations that ran are kept.
+    pub history: PathBuf,
     /// DPDK's memory and arguments.
     pub dpdk: Dpdk,
     /// The worker lcores.
@@ -163,9 +168,17 @@ impl Config {
     /// # Errors
     /// The file cannot be read, or everything that is wrong with it.
     pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+        Config::parse(&Config::read(path)?, &path.display().to_string())
+    }
+
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read(path: &Path) -> Result<String, ConfigErrors> {
         let file = path.display().to_string();
         match std::fs::read_to_string(path) {
-            Ok(text) => Config::parse(&text, &file),
+            Ok(text) => Ok(text),
             Err(error) => Err(ConfigErrors::one(ConfigError {
                 file,
                 position: None,

@@ -9,7 +9,7 @@ use crate::model::{MarkRule, Persistence, RealServer, Service, ServiceKey, Setti
 impl Hugepages {
     pub(super) const ALL: &'static [Hugepages] = &[Hugepages::Auto, Hugepages::Yes, Hugepages::No];
 
-    pub(super) fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Hugepages::Auto => "auto",
             Hugepages::Yes => "yes",
@@ -21,7 +21,7 @@ impl Hugepages {
 impl Idle {
     pub(super) const ALL: &'static [Idle] = &[Idle::Auto, Idle::Poll, Idle::Sleep];
 
-    pub(super) fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Idle::Auto => "auto",
             Idle::Poll => "poll",
@@ -33,7 +33,7 @@ impl Idle {
 impl Rss {
     pub(super) const ALL: &'static [Rss] = &[Rss::Symmetric, Rss::Source, Rss::Destination];
 
-    pub(super) fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Rss::Symmetric => "symmetric",
             Rss::Source => "source",

@@ -10,6 +10,7 @@ use crate::model::{SettingValue, Settings};
 pub(super) struct RawConfig {
     pub(super) site: Site,
     pub(super) socket: Option<At<String>>,
+    pub(super) history: Option<At<String>>,
     pub(super) hugepages: Option<At<String>>,
     pub(super) memory_mb: Option<At<i128>>,
     pub(super) mbufs: Option<At<i128>>,
@@ -108,6 +109,7 @@ impl RawConfig {
         RawConfig {
             site: root.site().clone(),
             socket: root.string("socket", c),
+            history: root.string("history", c),
             hugepages: dpdk.as_ref().and_then(|table| table.string("hugepages", c)),
             memory_mb: dpdk.as_ref().and_then(|table| table.integer("memory_mb", c)),
             mbufs: dpdk.as_ref().and_then(|table| table.integer("mbufs", c)),

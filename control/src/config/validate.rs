@@ -10,7 +10,9 @@ use super::number::{self, within};
 use super::raw::{RawConfig, RawPort};
 use super::services::{services, word};
 use super::walk::At;
-use super::{Config, Connections, DEFAULT_SOCKET, Dpdk, Hugepages, Idle, Lcores, Port, device};
+use super::{
+    Config, Connections, DEFAULT_HISTORY, DEFAULT_SOCKET, Dpdk, Hugepages, Idle, Lcores, Port, device,
+};
 use crate::model::{Limits, Model, Settings, Timeouts};
 
 /// A Unix socket's path has 108 bytes with the final zero.
@@ -29,6 +31,7 @@ pub(super) fn config(raw: &RawConfig, complaints: &mut Complaints<'_>) -> Config
     });
     Config {
         socket: socket(raw, complaints),
+        history: history(raw, complaints),
         dpdk: dpdk(raw, complaints),
         lcores: lcores(raw, complaints),
         connections: connections(raw, complaints),
@@ -73,6 +76,18 @@ fn socket(raw: &RawConfig, complaints: &mut Complaints<'_>) -> PathBuf {
             format!("the path of a Unix socket cannot have {} bytes", value.len()),
             format!("use a path of at most {MAX_SOCKET_PATH} bytes"),
         );
+    }
+    PathBuf::from(value)
+}
+
+/// A daemon's working directory is nobody's choice.
+fn history(raw: &RawConfig, complaints: &mut Complaints<'_>) -> PathBuf {
+    let Some(At { value, site }) = &raw.history else {
+        return PathBuf::from(DEFAULT_HISTORY);
+    };
+    if !value.starts_with('/') || value.contains('\0') {
+        let reason = format!("{value:?} is not a full path");
+        complaints.add(site, reason, format!("write e.g. \"{DEFAULT_HISTORY}\""));
     }
     PathBuf::from(value)
 }

@@ -12,6 +12,7 @@ const LEAST: &str = "[[port]]\ndevice = \"net_af_packet0,iface=eth0\"\n";
 
 /// Every key, with a value that is not its default.
 const WHOLE: &str = r#"socket = "/tmp/director.sock"
+history = "/tmp/history"
 ftp_ports = [21, 2121]
 
 [dpdk]

@@ -88,6 +88,15 @@ fn numbers_keep_to_their_ranges() {
 }
 
 #[test]
+fn the_history_is_at_a_full_path() {
+    good(&format!("history = '/a/b'\n{LEAST}"));
+    for bad in ["", "a/b", "./a"] {
+        let reason = format!("1:11 history: {bad:?} is not a full path");
+        assert_eq!(wrong(&format!("history = '{bad}'\n{LEAST}")).0, [reason]);
+    }
+}
+
+#[test]
 fn a_socket_path_fits_the_kernels_address() {
     good(&format!("socket = '/{}'\n{LEAST}", "s".repeat(106)));
     assert_eq!(wrong(&format!("socket = '/{}'\n{LEAST}", "s".repeat(107))).0.len(), 1);

@@ -29,6 +29,7 @@ fn whatever_can_be_left_out_has_its_default() {
         config,
         Config {
             socket: PathBuf::from("/run/director/director.sock"),
+            history: PathBuf::from("/var/lib/director/history"),
             dpdk: Dpdk { hugepages: Hugepages::Auto, memory_mb: 512, mbufs: None, eal_args: vec![] },
             lcores: Lcores { cpus: None, idle: Idle::Auto },
             connections: Connections { capacity: 1_000_000, ipv6_capacity: 1_000_000, templates: 65_536 },
@@ -73,6 +74,7 @@ fn every_key_reaches_the_configuration() {
     }
     let config = good(WHOLE);
     assert_eq!(config.socket, Path::new("/tmp/director.sock"));
+    assert_eq!(config.history, Path::new("/tmp/history"));
     let eal_args = vec!["--log-level=lib.eal:debug".to_owned(), "--iova-mode=va".to_owned()];
     let dpdk = Dpdk { hugepages: Hugepages::No, memory_mb: 256, mbufs: Some(16_384), eal_args };
     assert_eq!(config.dpdk, dpdk);
