@@ -8,6 +8,6 @@ pub mod drain;
 pub mod health;
 pub mod history;
 pub mod model;
-pub mod plot;
 pub mod plan;
+pub mod plot;
 pub mod protocol;

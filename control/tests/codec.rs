@@ -5,17 +5,19 @@ use std::net::{IpAddr, SocketAddr};
 
 use control::drain::End;
 use control::health::Standing;
+use control::history::Version as Kept;
 use control::model::{
     Family, ForwardingMethod, GueChecksum, Mark, Persistence, PersistenceEngine, Protocol, RealServer,
     Scheduler, SchedulerFlags, ServiceKey, SettingValue, Thresholds, Tunnel, Weight,
 };
+use control::plan::{Difference, Fate, KeyChange, Moves, ServerChange, ServiceChange};
 use control::protocol::{
-    CheckHealth, ConnectionFilter, ConnectionList, ConnectionStatus, Counters, DrainList, DrainStatus,
-    Envelope, Framer, HealthList, HistogramList, Latency, LatencyHistogram, LatencySummary, LcoreStats,
-    PersistenceChange, PersistenceOptions, PortStats, RateList, Rates, Refusal, Reply, Request, ServerHealth,
-    ServerRates, ServerStatus, ServiceHealth, ServiceList, ServiceRates, ServiceStatus, SettingsList, Stats,
-    TemplateFilter, TemplateList, TemplateStatus, TimeoutsInForce, Version, decode_reply, decode_request,
-    encode_reply, encode_request,
+    Applied, CheckHealth, ConfigDiff, ConfigHistory, ConnectionFilter, ConnectionList, ConnectionStatus,
+    Counters, DrainList, DrainStatus, Envelope, Framer, HealthList, HistogramList, Latency, LatencyHistogram,
+    LatencySummary, LcoreStats, PersistenceChange, PersistenceOptions, PortStats, RateList, Rates, Refusal,
+    Reply, Request, ServerHealth, ServerRates, ServerStatus, ServiceHealth, ServiceList, ServiceRates,
+    ServiceStatus, SettingsList, Stats, TemplateFilter, TemplateList, TemplateStatus, TimeoutsInForce,
+    Version, decode_reply, decode_request, encode_reply, encode_request,
 };
 use proptest::array::uniform7;
 use proptest::collection::{btree_map, vec};
@@ -195,6 +197,14 @@ fn request() -> impl Strategy<Value = Request> {
             .prop_map(|(service, address)| Request::ServerDrainStatus { service, address }),
         (service(), address()).prop_map(|(service, address)| Request::ServerDrainCancel { service, address }),
         Just(Request::LatencyHistograms {}),
+        (any::<(String, String)>(), any::<Option<u32>>()).prop_map(|((text, source), confirm_within)| {
+            Request::ConfigApply { text, source, confirm_within }
+        }),
+        Just(Request::ConfigConfirm {}),
+        any::<Option<u64>>().prop_map(|to| Request::ConfigRollback { to }),
+        Just(Request::ConfigHistory {}),
+        any::<(Option<String>, Option<String>)>()
+            .prop_map(|(text, source)| Request::ConfigDiff { text, source }),
         Just(Request::Version {}),
     ]
 }
@@ -347,6 +357,51 @@ prop_compose! {
     }
 }
 
+fn keys() -> impl Strategy<Value = Vec<KeyChange>> {
+    let key = any::<(String, Option<String>, Option<String>)>();
+    vec(key.prop_map(|(key, from, to)| KeyChange { key, from, to }), 0..3)
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    select(vec![Fate::Added, Fate::Removed, Fate::Changed])
+}
+
+prop_compose! {
+    fn moves()(connections: u64, lose_server: u64, clients_per_mille: Option<u16>, new_per_mille: Option<u16>) -> Moves {
+        Moves { connections, lose_server, clients_per_mille, new_per_mille }
+    }
+}
+
+prop_compose! {
+    fn server_change()(
+        address in address(), change in fate(), keys in keys(), connections: Option<u64>,
+    ) -> ServerChange {
+        ServerChange { address, change, keys, connections }
+    }
+}
+
+prop_compose! {
+    fn service_change()(
+        service in service(), change in fate(), keys in keys(), servers in vec(server_change(), 0..3),
+        moves in option::of(moves()),
+    ) -> ServiceChange {
+        ServiceChange { service, change, keys, servers, moves }
+    }
+}
+
+prop_compose! {
+    fn difference()(keys in keys(), services in vec(service_change(), 0..3)) -> Difference {
+        Difference { keys, services }
+    }
+}
+
+prop_compose! {
+    fn kept()(words: [String; 3], version: u64, time_ms: u64, after: Option<u64>, confirmed: bool) -> Kept {
+        let [who, source, summary] = words;
+        Kept { version, time_ms, who, source, summary, after, confirmed }
+    }
+}
+
 fn reply() -> impl Strategy<Value = Reply> {
     let parts =
         (any::<u64>(), any::<bool>(), counters(), rates(), vec(lcore(), 0..3), vec(port(), 0..3), counts());
@@ -382,6 +437,24 @@ fn reply() -> impl Strategy<Value = Reply> {
             Reply::Histograms(HistogramList { uptime_ms, histograms: histograms.collect() })
         }),
         vec(drain(), 0..3).prop_map(|drains| Reply::Drains(DrainList { drains })),
+        (difference(), keys()).prop_map(|(difference, needs_restart)| Reply::ConfigDiff(ConfigDiff {
+            difference,
+            needs_restart
+        })),
+        (any::<Option<u64>>(), difference(), any::<Option<u32>>()).prop_map(
+            |(version, difference, confirm_within)| Reply::Applied(Applied {
+                version,
+                difference,
+                confirm_within
+            })
+        ),
+        (vec(kept(), 0..3), any::<Option<u64>>(), any::<Option<u64>>()).prop_map(
+            |(versions, current, taken_back_in_ms)| Reply::ConfigHistory(ConfigHistory {
+                versions,
+                current,
+                taken_back_in_ms
+            })
+        ),
         (vec(summary(), 0..3), summary()).prop_map(|(lcores, all)| Reply::Latency(Latency { lcores, all })),
         any::<(String, String, u32)>().prop_map(|(director, dpdk, protocol)| Reply::Version(Version {
             director,

@@ -424,6 +424,19 @@ fn refusals_say_what_and_how_to_mend_it() {
     assert!(bad(&running.path, "--json service add tcp 10.99.0.1:80", 1).contains("(service-exists)"));
 }
 
+/// What a copy of the program answers to another user.
+fn as_other(program: &Path, socket: &Path, arguments: &str) -> Output {
+    let mut command = Command::new(program);
+    command.uid(65_534).gid(65_534).arg("--socket").arg(socket).args(arguments.split_whitespace());
+    loop {
+        match command.output() {
+            // Another test has begun a process while the copy was open for writing; that soon lets go of it.
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            output => break output.expect("directorctl starts"),
+        }
+    }
+}
+
 #[test]
 fn another_user_may_read_but_not_change() {
     if !rustix::process::geteuid().is_root() {
@@ -438,20 +451,7 @@ fn another_user_may_read_but_not_change() {
     for (path, mode) in [(directory, 0o755), (&program, 0o755), (&running.path, 0o666)] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("the mode is set");
     }
-    let as_other = |arguments: &str| {
-        let mut command = Command::new(&program);
-        command.uid(65_534).gid(65_534).arg("--socket").arg(&running.path);
-        command.args(arguments.split_whitespace());
-        loop {
-            match command.output() {
-                // Another test has begun a process while the copy was open for writing; that soon lets go of it.
-                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
-                    std::thread::yield_now();
-                }
-                output => break output.expect("directorctl starts"),
-            }
-        }
-    };
+    let as_other = |arguments: &str| as_other(&program, &running.path, arguments);
     let output = as_other("service add tcp 10.99.0.1:80");
     assert_eq!(output.status.code(), Some(1));
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -567,4 +567,98 @@ fn latency_is_drawn_and_logged_by_intervals() {
     assert!(errors.contains("cannot write /nonexistent/l.svg"), "{errors}");
     bad(&running.path, "latency --count 3", 2);
     bad(&running.path, "latency --interval 1s --count 0", 2);
+}
+
+/// A file with this text, and what `directorctl` answers to the words before it.
+fn with_file(running: &Running, words: &str, text: &str) -> (i32, String, String) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("new.toml");
+    std::fs::write(&file, text).expect("written");
+    let output = directorctl(&running.path, &format!("{words} {}", file.display()));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&file.display().to_string(), "FILE");
+    (output.status.code().expect("a status"), text(&output.stdout), text(&output.stderr))
+}
+
+const CHANGE: &str = "\
+service tcp 10.99.0.1:80 changed
+  real server 10.0.2.12:8080 removed: weight 1; it has 1 connection
+  moves: 1 of 3 connections lose their real server
+  moves: 25.1 % of all clients would have another real server, or none
+";
+
+#[test]
+fn a_configuration_is_applied_confirmed_and_taken_back() {
+    let running = Running::start(0, Limits::default());
+    let (status, out, _) = with_file(&running, "apply", "[[service]]");
+    assert_eq!((status, out), (0, format!("{CHANGE}version 4 runs\n")));
+    let (status, out, _) = with_file(&running, "apply --confirm 60", "");
+    let waits = "it is taken back in 60 s unless `directorctl confirm` comes first\n";
+    assert_eq!((status, out), (0, format!("nothing changes\nversion 4 runs\n{waits}")));
+    assert!(bad(&running.path, "confirm", 1).contains("nothing-to-confirm"));
+    assert_eq!(good(&running, "rollback 3"), "nothing changes\nversion 3 runs\n");
+    assert_eq!(good(&running, "rollback"), "nothing changes\nwhat ran before runs again\n");
+    assert_eq!(
+        good(&running, "history"),
+        "\
+Version  Time                  State        After  By              From                Summary
+      3  2026-03-01 12:00:00Z                   -  uid 0 pid 4711  /etc/director.toml  1 service changed
+      4  2026-03-01 12:00:00Z  unconfirmed      0  uid 0 pid 4711  /etc/director.toml  1 service changed
+what runs is taken back in 00:59 unless `directorctl confirm` comes first
+"
+    );
+    bad(&running.path, "apply /nowhere/at/all.toml", 1);
+    bad(&running.path, "apply --confirm 0 x.toml", 2);
+    bad(&running.path, "apply --confirm 60 --dry-run x.toml", 2);
+}
+
+#[test]
+fn a_dry_run_says_whether_it_could_be_applied() {
+    let running = Running::start(0, Limits::default());
+    let dry = |text| with_file(&running, "apply --dry-run", text);
+    assert_eq!(dry("[[service]]"), (0, CHANGE.to_owned(), String::new()));
+    assert_eq!(dry(""), (0, "nothing changes\n".to_owned(), String::new()));
+    let (status, out, _) = dry("[dpdk]");
+    assert_eq!(status, 1);
+    assert_eq!(out, "nothing changes\nneeds a restart: dpdk.memory_mb 512 -> 256\nit would be refused\n");
+    let (status, out, errors) = dry("mistake");
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert!(errors.starts_with("directorctl: FILE:1:1: mistake: it is one (bad-configuration)"), "{errors}");
+}
+
+/// As diff(1): 0 the same, 1 different, 2 nobody knows.
+#[test]
+fn diff_tells_by_its_status_what_scripts_ask() {
+    let running = Running::start(0, Limits::default());
+    assert_eq!(good(&running, "diff"), "");
+    assert_eq!(with_file(&running, "diff", "[[service]]"), (1, CHANGE.to_owned(), String::new()));
+    let (status, out, _) = with_file(&running, "diff", "[dpdk]");
+    assert_eq!((status, out.as_str()), (1, "needs a restart: dpdk.memory_mb 512 -> 256\n"));
+    assert_eq!(with_file(&running, "diff", "mistake").0, 2);
+    bad(Path::new("/nowhere/director.sock"), "diff", 2);
+    let (status, out, _) = with_file(&running, "--json diff", "[dpdk]");
+    let json: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((status, &json["needs_restart"][0]["key"]), (1, &json!("dpdk.memory_mb")));
+}
+
+/// Only who may change things may send long lines.
+#[test]
+fn a_long_configuration_is_for_those_who_may_change_things() {
+    let running = Running::start(0, Limits::default());
+    let long = format!("[[service]]\n{}", "# nothing\n".repeat(200_000));
+    assert_eq!(with_file(&running, "diff", &long).0, 1);
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("new.toml");
+    std::fs::write(&file, long).expect("written");
+    for path in [directory.path(), running.path.parent().expect("a directory")] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("opened");
+    }
+    std::fs::set_permissions(&running.path, std::fs::Permissions::from_mode(0o666)).expect("opened");
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let program = directory.path().join("directorctl");
+    std::fs::copy(env!("CARGO_BIN_EXE_directorctl"), &program).expect("copied");
+    let output = as_other(&program, &running.path, &format!("diff {}", file.display()));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && errors.contains("line-too-long"), "{errors}");
 }

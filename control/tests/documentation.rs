@@ -1,9 +1,9 @@
 //! docs/protocol.md and docs/directorctl.md keep up with the code.
 
 use control::protocol::{
-    ConnectionList, Done, DrainList, HealthList, HistogramList, Latency, RateList, Refusal, Request,
-    ServiceList, SettingsList, Stats, TemplateList, TimeoutsInForce, Version, decode_reply, decode_request,
-    encode_request,
+    Applied, ConfigDiff, ConfigHistory, ConnectionList, Done, DrainList, HealthList, HistogramList, Latency,
+    RateList, Refusal, Request, ServiceList, SettingsList, Stats, TemplateList, TimeoutsInForce, Version,
+    decode_reply, decode_request, encode_request,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -87,6 +87,9 @@ fn every_example_reply_is_what_the_code_makes_of_it() {
                 let list: HistogramList = serde_json::from_value(ok).expect("it was shown to be one");
                 assert_eq!(list.histograms[0].read().map(|histogram| histogram.len()), Ok(10));
             }
+            ("config.diff", Ok(ok)) => shown_exactly::<ConfigDiff>(request, &ok),
+            ("config.apply" | "config.rollback", Ok(ok)) => shown_exactly::<Applied>(request, &ok),
+            ("config.history", Ok(ok)) => shown_exactly::<ConfigHistory>(request, &ok),
             ("latency", Ok(ok)) => shown_exactly::<Latency>(request, &ok),
             ("version", Ok(ok)) if ok != serde_json::json!({}) => shown_exactly::<Version>(request, &ok),
             (_, Ok(ok)) => shown_exactly::<Done>(request, &ok),
@@ -114,6 +117,7 @@ fn every_refusal_of_the_protocol_is_listed() {
     for code in [
         "line-too-long",
         "too-many-clients",
+        "too-many-long-lines",
         "not-utf-8",
         "not-json",
         "unsupported-version",
@@ -141,6 +145,13 @@ fn the_tour_shows_every_command() {
         "connection list",
         "template list",
         "save",
+        "apply",
+        "apply --dry-run",
+        "apply --confirm",
+        "confirm",
+        "rollback",
+        "history",
+        "diff",
         "import ipvsadm",
         "import keepalived",
         "settings",
@@ -159,6 +170,27 @@ fn the_tour_shows_every_command() {
     ] {
         assert!(TOUR.contains(&format!("directorctl {command}")), "directorctl {command} is not shown");
     }
+}
+
+/// What the manual says needs a restart is what the code refuses.
+#[test]
+fn the_manual_lists_what_needs_a_restart() {
+    let manual = include_str!("../../docs/changes.md");
+    let section = manual.split("## What needs a restart\n").nth(1).expect("a section");
+    let section = section.split("\n## ").next().expect("its text");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let listed: Vec<(String, Vec<String>)> = rows
+        .map(|row| {
+            let (table, keys) = row.split_once("` | ").expect("two columns");
+            let keys = keys.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+            (table.trim_matches(['[', ']']).replace("top level", ""), keys)
+        })
+        .collect();
+    let wanted: Vec<(String, Vec<String>)> = control::plan::FIXED
+        .iter()
+        .map(|(table, keys)| ((*table).to_owned(), keys.iter().map(|key| (*key).to_owned()).collect()))
+        .collect();
+    assert_eq!(listed, wanted);
 }
 
 /// Every test that docs/ipvs.md names is there.

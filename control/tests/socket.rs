@@ -7,7 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-use control::protocol::{BindError, Client, ClientError, ConnectionFilter, Limits, Peer, Server, may_change};
+use control::protocol::{
+    BindError, Client, ClientError, ConnectionFilter, Limits, MAX_LONG_LINE, Peer, Server, may_change,
+};
 use serde_json::{Value, json};
 use support::{Lines, Running};
 
@@ -93,15 +95,16 @@ fn an_unknown_field_is_named() {
 }
 
 #[test]
-fn a_line_of_ten_megabytes_is_refused_and_its_connection_closed() {
+fn a_line_beyond_every_limit_is_refused_and_its_connection_closed() {
     let running = Running::start(0, Limits::default());
     let mut client = running.connect();
     let mut stream = client.stream.try_clone().expect("a second handle");
     // The server closes before all is written, so the write is to fail.
-    let writer = std::thread::spawn(move || stream.write_all(&vec![b'x'; 10 << 20]).is_err());
+    let writer =
+        std::thread::spawn(move || stream.write_all(&vec![b'x'; MAX_LONG_LINE + (10 << 20)]).is_err());
     assert_eq!(code(&client.receive().expect("a reply")), "line-too-long");
     assert!(client.receive().is_none(), "the connection is closed");
-    assert!(writer.join().expect("no panic"), "the server took ten megabytes in");
+    assert!(writer.join().expect("no panic"), "the server took all of it in");
     assert_eq!(running.connect().ask(VERSION)["id"], 5, "others are served");
 }
 
@@ -110,7 +113,8 @@ fn a_long_line_within_the_limit_is_a_request() {
     let running = Running::start(0, Limits::default());
     let line = format!("{VERSION}{}", " ".repeat((1 << 20) - VERSION.len()));
     assert_eq!(running.connect().ask(&line)["id"], 5);
-    assert_eq!(code(&running.connect().ask(&format!("{line} "))), "line-too-long");
+    // Beyond that it is one of those who may change things, as this process may.
+    assert_eq!(running.connect().ask(&format!("{line} "))["id"], 5);
 }
 
 #[test]

@@ -18,7 +18,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run until SIGTERM or SIGINT.
+    /// Run until SIGTERM or SIGINT; SIGHUP reads the configuration anew.
     #[command(after_help = "Example:\n  director run --config /etc/director/director.toml")]
     Run {
         /// The configuration.
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run { config, log } => run(&config, &log),
         Command::Check { config } => match load(&config) {
-            Ok(config) => {
+            Ok((config, _)) => {
                 print!("{}", config.plan());
                 ExitCode::SUCCESS
             }
@@ -61,8 +61,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn load(file: &Path) -> Result<Config, ExitCode> {
-    Config::load(file).map_err(|errors| {
+/// A configuration and its text.
+fn load(file: &Path) -> Result<(Config, String), ExitCode> {
+    let load = |text: String| Ok((Config::parse(&text, &file.display().to_string())?, text));
+    Config::read(file).and_then(load).map_err(|errors| {
         eprintln!("{errors}");
         ExitCode::from(BAD_CONFIGURATION)
     })
@@ -81,11 +83,11 @@ fn run(file: &Path, log: &str) -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
-    let config = match load(file) {
+    let (config, text) = match load(file) {
         Ok(config) => config,
         Err(status) => return status,
     };
-    match director::daemon::run(&config, file) {
+    match director::daemon::run(&config, &text, file) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("director: {error}");

@@ -1,8 +1,12 @@
 //! `directorctl`: commands, their arguments and their output.
 
+mod apply;
+mod config_file;
 mod connection;
+mod diff;
 mod drain;
 mod health;
+mod history;
 mod import;
 pub mod ipvsadm;
 mod latency;
@@ -45,7 +49,7 @@ Examples:
   directorctl connection list --client 192.0.2.7
   directorctl --json stats
 
-Exit status: 0 done, 1 refused or no director, 2 wrong usage."
+Exit status: 0 done, 1 refused or no director, 2 wrong usage; diff has its own."
 )]
 struct Cli {
     /// Control socket of the director
@@ -77,6 +81,42 @@ enum Command {
     /// List persistence templates
     #[command(subcommand)]
     Template(template::Command),
+
+    /// Make what runs into what a configuration says, all of it or nothing
+    #[command(after_help = "\
+Examples:
+  directorctl apply --dry-run /etc/director/director.toml
+  directorctl apply /etc/director/director.toml
+  directorctl apply --confirm 60 /etc/director/director.toml && directorctl confirm
+
+Exit status: 0 applied, or could be; 1 refused, or would be: nothing has changed; 2 wrong usage.")]
+    Apply(apply::Options),
+
+    /// Let a configuration stay that was applied with --confirm
+    #[command(after_help = "Examples:\n  directorctl confirm")]
+    Confirm,
+
+    /// Go back to a configuration that ran before
+    #[command(after_help = "\
+Examples:
+  directorctl rollback
+  directorctl rollback 4
+
+Without a number, to what ran before the last one that was applied.")]
+    Rollback(apply::RollbackOptions),
+
+    /// List the configurations that ran
+    #[command(after_help = "Examples:\n  directorctl history\n  directorctl --json history")]
+    History,
+
+    /// Compare what runs with the configuration that was applied last, or with a file
+    #[command(after_help = "\
+Examples:
+  directorctl diff
+  directorctl diff /etc/director/director.toml
+
+Exit status: 0 no difference, 1 some difference, 2 trouble, as diff's.")]
+    Diff(diff::Options),
 
     /// Print the running services as tables of the configuration
     #[command(after_help = "\
@@ -178,6 +218,8 @@ where
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
+    // Where 1 says that something differs, it cannot say that nobody knows.
+    let trouble = if matches!(cli.command, Command::Diff(_)) { 2 } else { 1 };
     match execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::ReaderGone) => ExitCode::SUCCESS,
@@ -186,9 +228,10 @@ where
             // As a shell tells of a program that SIGINT has ended.
             ExitCode::from(130)
         }
+        Err(Failure::Status(status)) => ExitCode::from(status),
         Err(failure) => {
             eprintln!("directorctl: {failure}");
-            ExitCode::FAILURE
+            ExitCode::from(trouble)
         }
     }
 }
@@ -217,6 +260,11 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Version => version::run(&mut session),
         Command::Template(command) => template::run(command, &mut session),
         Command::Save => save::run(&mut session),
+        Command::Apply(options) => apply::run(options, &mut session),
+        Command::Confirm => apply::confirm(&mut session),
+        Command::Rollback(options) => apply::roll_back(&options, &mut session),
+        Command::History => history::run(&mut session),
+        Command::Diff(options) => diff::run(&options, &mut session),
         Command::Completion { .. } | Command::Import(_) => Ok(()),
     }
 }

@@ -80,6 +80,12 @@ pub(super) fn clock(milliseconds: u64) -> String {
     }
 }
 
+/// Milliseconds since 1970 as a date and a time of day, UTC: `2026-03-01 12:00:00Z`.
+pub(super) fn date(milliseconds: u64) -> String {
+    let time = i64::try_from(milliseconds).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    time.map_or_else(|| "-".to_owned(), |time| time.strftime("%F %TZ").to_string())
+}
+
 /// Nanoseconds with the unit in which three digits say enough.
 pub(super) fn duration(nanoseconds: u64) -> String {
     let value = nanoseconds as f64;
@@ -115,6 +121,12 @@ mod tests {
         assert_eq!(clock(899_001), "15:00", "a started second counts");
         assert_eq!(clock(59_000), "00:59");
         assert_eq!(clock(2_678_400_000), "744:00:00");
+    }
+
+    #[test]
+    fn dates_are_of_utc_or_a_dash() {
+        assert_eq!(date(951_782_400_999), "2000-02-29 00:00:00Z");
+        assert_eq!(date(u64::MAX), "-");
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub(super) enum Failure {
     /// Ctrl-C cannot be listened to.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
+    /// All is said; there is only a status to end with.
+    #[error("exit status {0}")]
+    Status(u8),
     /// A file cannot be read.
     #[error("cannot read {0}: {1}")]
     Input(String, io::Error),

@@ -13,6 +13,10 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// Longest request line in bytes, without its newline.
 pub const MAX_REQUEST_LINE: usize = 1 << 20;
 
+/// Longest request line of a peer that may change things, in bytes: the text of a configuration with 65,536 services
+/// fits.
+pub const MAX_LONG_LINE: usize = 64 << 20;
+
 /// Longest reply line a client accepts, in bytes; far above a full list of services.
 pub const MAX_REPLY_LINE: usize = 256 << 20;
 
@@ -48,6 +52,10 @@ impl Framer {
             self.bytes.drain(..self.start);
             self.scanned -= self.start;
             self.start = 0;
+            // A long line is seldom followed by another.
+            if self.bytes.capacity() > MAX_REQUEST_LINE {
+                self.bytes.shrink_to(self.bytes.len() + bytes.len());
+            }
         }
         self.bytes.extend_from_slice(bytes);
     }
@@ -70,6 +78,11 @@ impl Framer {
                 if self.scanned - self.start > self.limit { Err(too_long) } else { Ok(None) }
             }
         }
+    }
+
+    /// From now on lines may be so long.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
     }
 
     /// Bytes held for the unfinished line.

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-use super::codec::{Envelope, Framer, MAX_REQUEST_LINE, Rejected, decode_request, encode_reply};
+use super::codec::{
+    Envelope, Framer, MAX_LONG_LINE, MAX_REQUEST_LINE, Rejected, decode_request, encode_reply,
+};
 use super::reply::{Refusal, Reply};
 use super::server::{Handler, Limits, Peer, may_change};
 
@@ -20,9 +22,12 @@ pub(super) async fn serve<H: Handler>(
     own_uid: u32,
     limits: Limits,
     handler: Arc<H>,
+    long_lines: Arc<Semaphore>,
     mut closed: watch::Receiver<bool>,
 ) {
     let mut framer = Framer::new(MAX_REQUEST_LINE);
+    // Held from where a line is found to be long until its request is carried out.
+    let mut long = None;
     // On the heap: the task of an idle client should not carry it along in every move.
     let mut chunk = vec![0u8; 16 * 1024];
     loop {
@@ -36,7 +41,17 @@ pub(super) async fn serve<H: Handler>(
                     Err(Rejected { id, refusal }) => (id, Err(refusal)),
                 },
                 Err(too_long) => {
-                    let line = encode_reply(None, &Err(too_long.refusal()));
+                    // Memory is for those who may change things, and only so many of them at a time.
+                    let refusal = if long.is_some() || !may_change(peer, own_uid) {
+                        too_long.refusal()
+                    } else if let Ok(Ok(permit)) = timeout(limits.write, long_lines.acquire()).await {
+                        long = Some(permit);
+                        framer.set_limit(MAX_LONG_LINE);
+                        continue;
+                    } else {
+                        too_many_long_lines()
+                    };
+                    let line = encode_reply(None, &Err(refusal));
                     let _ = write(&mut stream, &line, limits.write).await;
                     return;
                 }
@@ -48,6 +63,9 @@ pub(super) async fn serve<H: Handler>(
                 (id, Ok(request)) => (id, handler.handle(request, peer).await),
                 (id, Err(refusal)) => (id, Err::<Reply, _>(refusal)),
             };
+            if long.take().is_some() {
+                framer.set_limit(MAX_REQUEST_LINE);
+            }
             if let Err(error) = write(&mut stream, &encode_reply(id, &result), limits.write).await {
                 tracing::debug!("control client of uid {} did not take its reply: {error}", peer.uid);
                 return;
@@ -87,6 +105,14 @@ async fn write(stream: &mut UnixStream, mut bytes: &[u8], patience: Duration) ->
         }
     }
     Ok(())
+}
+
+fn too_many_long_lines() -> Refusal {
+    Refusal::new(
+        "too-many-long-lines",
+        "other clients are sending long requests; the connection is closed",
+        "wait until they are done, and try again",
+    )
 }
 
 fn not_permitted(name: &str, peer: Peer, own_uid: u32) -> Refusal {

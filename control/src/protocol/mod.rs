@@ -5,6 +5,7 @@
 mod bind;
 mod client;
 mod codec;
+mod config;
 mod connection;
 mod drain;
 mod health;
@@ -22,9 +23,10 @@ mod template;
 pub use bind::BindError;
 pub use client::{Client, ClientError, DEFAULT_SOCKET, DEFAULT_TIMEOUT};
 pub use codec::{
-    BadReply, Envelope, Framer, LineTooLong, MAX_REPLY_LINE, MAX_REQUEST_LINE, PROTOCOL_VERSION, Rejected,
-    ReplyLine, decode_reply, decode_request, encode_reply, encode_request,
+    BadReply, Envelope, Framer, LineTooLong, MAX_LONG_LINE, MAX_REPLY_LINE, MAX_REQUEST_LINE,
+    PROTOCOL_VERSION, Rejected, ReplyLine, decode_reply, decode_request, encode_reply, encode_request,
 };
+pub use config::{Applied, ConfigDiff, ConfigHistory};
 pub use drain::{DEFAULT_DEADLINE, DrainList, DrainStatus};
 pub use health::{CheckHealth, HealthList, ServerHealth, ServiceHealth};
 pub use histograms::{HistogramList, LatencyHistogram};

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::config::{Applied, ConfigDiff, ConfigHistory};
 use super::drain::DrainList;
 use super::health::HealthList;
 use super::histograms::HistogramList;
@@ -41,6 +42,12 @@ pub enum Reply {
     Histograms(HistogramList),
     /// To `server.drain.status`.
     Drains(DrainList),
+    /// To `config.diff`.
+    ConfigDiff(ConfigDiff),
+    /// To `config.apply` and `config.rollback`.
+    Applied(Applied),
+    /// To `config.history`.
+    ConfigHistory(ConfigHistory),
     /// To `version`.
     Version(Version),
     /// To `settings`.

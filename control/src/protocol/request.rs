@@ -246,6 +246,42 @@ pub enum Request {
         #[serde(default)]
         failing: bool,
     },
+    /// Makes what runs into what a configuration says, all of it or nothing. Precondition: the text is right, what cannot
+    /// change while the director runs is as it was at the start, and no configuration waits to be confirmed.
+    #[serde(rename = "config.apply")]
+    ConfigApply {
+        /// The text of the configuration.
+        text: String,
+        /// Where it comes from, for messages: the name of its file.
+        source: String,
+        /// In how many seconds it is taken back unless it is confirmed, 1 to 86400; absent: it stays.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        confirm_within: Option<u32>,
+    },
+    /// Lets the configuration that waits to be confirmed stay. Precondition: there is one.
+    #[serde(rename = "config.confirm")]
+    ConfigConfirm {},
+    /// Goes back to a configuration that ran before. Precondition: it is kept.
+    #[serde(rename = "config.rollback")]
+    ConfigRollback {
+        /// Its number; absent: what ran before the one that was applied last, which need not be confirmed yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<u64>,
+    },
+    /// The configurations that ran. No precondition.
+    #[serde(rename = "config.history")]
+    ConfigHistory {},
+    /// What a configuration would change; without a text, what was changed by hand since one was applied. Precondition:
+    /// the text is right.
+    #[serde(rename = "config.diff")]
+    ConfigDiff {
+        /// The text of the configuration; absent: the one that was applied last is compared with what runs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+        /// Where it comes from, for messages.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<String>,
+    },
     /// Versions of the director, of DPDK and of this protocol. No precondition.
     #[serde(rename = "version")]
     Version {},
@@ -253,7 +289,7 @@ pub enum Request {
 
 impl Request {
     /// Every value `"request"` may have.
-    pub const NAMES: [&'static str; 23] = [
+    pub const NAMES: [&'static str; 28] = [
         "service.add",
         "service.edit",
         "service.delete",
@@ -276,6 +312,11 @@ impl Request {
         "latency",
         "latency.histograms",
         "health",
+        "config.apply",
+        "config.confirm",
+        "config.rollback",
+        "config.history",
+        "config.diff",
         "version",
     ];
 
@@ -304,6 +345,11 @@ impl Request {
             Request::Latency {} => "latency",
             Request::LatencyHistograms {} => "latency.histograms",
             Request::Health { .. } => "health",
+            Request::ConfigApply { .. } => "config.apply",
+            Request::ConfigConfirm {} => "config.confirm",
+            Request::ConfigRollback { .. } => "config.rollback",
+            Request::ConfigHistory {} => "config.history",
+            Request::ConfigDiff { .. } => "config.diff",
             Request::Version {} => "version",
         }
     }
@@ -321,7 +367,10 @@ impl Request {
             | Request::ServerDrainCancel { .. }
             | Request::SettingsSet { .. }
             | Request::TimeoutsSet { .. }
-            | Request::StatsZero { .. } => true,
+            | Request::StatsZero { .. }
+            | Request::ConfigApply { .. }
+            | Request::ConfigConfirm {}
+            | Request::ConfigRollback { .. } => true,
             Request::ServiceList {}
             | Request::ServerDrainStatus { .. }
             | Request::ConnectionList { .. }
@@ -333,6 +382,8 @@ impl Request {
             | Request::Latency {}
             | Request::LatencyHistograms {}
             | Request::Health { .. }
+            | Request::ConfigHistory {}
+            | Request::ConfigDiff { .. }
             | Request::Version {} => false,
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::bind::{self, BindError, SocketFile};
@@ -65,6 +65,9 @@ impl Default for Limits {
     }
 }
 
+/// So many clients may send a long line at a time.
+const LONG_LINES: usize = 2;
+
 /// A bound control socket. Dropping it removes the socket's file.
 #[derive(Debug)]
 pub struct Server {
@@ -106,6 +109,7 @@ impl Server {
         let mut shutdown = pin!(shutdown);
         let (closing, closed) = watch::channel(false);
         let mut clients = JoinSet::new();
+        let long_lines = Arc::new(Semaphore::new(LONG_LINES));
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
@@ -115,7 +119,10 @@ impl Server {
                     Ok((stream, _)) => match peer_of(&stream) {
                         Ok(peer) => {
                             let (handler, closed) = (Arc::clone(&handler), closed.clone());
-                            clients.spawn(connection::serve(stream, peer, own_uid, limits, handler, closed));
+                            let long_lines = Arc::clone(&long_lines);
+                            clients.spawn(connection::serve(
+                                stream, peer, own_uid, limits, handler, long_lines, closed,
+                            ));
                         }
                         Err(error) => tracing::warn!("cannot tell who connected to the control socket: {error}"),
                     },

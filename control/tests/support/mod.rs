@@ -12,14 +12,17 @@ use std::time::{Duration, Instant};
 
 use control::drain::{Drains, End, Plan};
 use control::health::Standing;
+use control::history::Version as Kept;
 use control::model::{
     ForwardingMethod, PersistenceEdit, Protocol, ServiceKey, SettingError, Settings, Timeouts, Weight,
 };
+use control::plan::{Difference, Fate, KeyChange, Moves, ServerChange, ServiceChange};
 use control::protocol::{
-    CheckHealth, ConnectionFilter, ConnectionList, ConnectionStatus, Counters, Handler, HealthList,
-    HistogramList, Latency, LatencyHistogram, LatencySummary, LcoreStats, Limits, Peer, PortStats, RateList,
-    Rates, Refusal, Reply, Request, Server, ServerHealth, ServerRates, ServerStatus, ServiceHealth,
-    ServiceList, ServiceRates, ServiceStatus, Stats, TemplateList, TemplateStatus, TimeoutsInForce, Version,
+    Applied, CheckHealth, ConfigDiff, ConfigHistory, ConnectionFilter, ConnectionList, ConnectionStatus,
+    Counters, Handler, HealthList, HistogramList, Latency, LatencyHistogram, LatencySummary, LcoreStats,
+    Limits, Peer, PortStats, RateList, Rates, Refusal, Reply, Request, Server, ServerHealth, ServerRates,
+    ServerStatus, ServiceHealth, ServiceList, ServiceRates, ServiceStatus, Stats, TemplateList,
+    TemplateStatus, TimeoutsInForce, Version,
 };
 use serde_json::Value;
 
@@ -277,12 +280,82 @@ impl Handler for FakeDirector {
                 return Ok(Reply::Histograms(HistogramList { uptime_ms: 1_000 * asked, histograms }));
             }
             Request::Health { .. } => return Ok(Reply::Health(health())),
+            Request::ConfigApply { text, confirm_within, .. } => {
+                let services: Vec<ServiceChange> =
+                    text.contains("[[service]]").then(change).into_iter().collect();
+                let difference = Difference { services, ..Difference::default() };
+                return Ok(Reply::Applied(Applied { version: Some(4), difference, confirm_within }));
+            }
+            Request::ConfigConfirm {} => {
+                return Err(Refusal::new("nothing-to-confirm", "nothing waits", "see the history"));
+            }
+            Request::ConfigRollback { to: version } => {
+                return Ok(Reply::Applied(Applied { version, ..Applied::default() }));
+            }
+            Request::ConfigHistory {} => return Ok(Reply::ConfigHistory(history())),
+            Request::ConfigDiff { text, source } => {
+                let text = text.unwrap_or_default();
+                if text.contains("mistake") {
+                    let source = source.unwrap_or_default();
+                    let message = format!("{source}:1:1: mistake: it is one");
+                    return Err(Refusal::new("bad-configuration", message, "mend it"));
+                }
+                let mut diff = ConfigDiff::default();
+                if text.contains("[[service]]") {
+                    diff.difference.services.push(change());
+                }
+                if text.contains("[dpdk]") {
+                    let (from, to) = (Some("512".to_owned()), Some("256".to_owned()));
+                    diff.needs_restart.push(KeyChange { key: "dpdk.memory_mb".to_owned(), from, to });
+                }
+                return Ok(Reply::ConfigDiff(diff));
+            }
             Request::Version {} => {
                 let dpdk = "DPDK 22.11.5".to_owned();
                 return Ok(Reply::Version(Version { director: "9.8.7".to_owned(), dpdk, protocol: 1 }));
             }
         }
         Ok(Reply::DONE)
+    }
+}
+
+/// A service of which one real server goes.
+fn change() -> ServiceChange {
+    let gone = |value: &str| KeyChange { key: value.to_owned(), from: Some("1".to_owned()), to: None };
+    ServiceChange {
+        service: "tcp 10.99.0.1:80".parse().expect("a service"),
+        change: Fate::Changed,
+        keys: Vec::new(),
+        servers: vec![ServerChange {
+            address: "10.0.2.12:8080".parse().expect("an address"),
+            change: Fate::Removed,
+            keys: vec![gone("weight")],
+            connections: Some(1),
+        }],
+        moves: Some(Moves {
+            connections: 3,
+            lose_server: 1,
+            clients_per_mille: Some(251),
+            new_per_mille: None,
+        }),
+    }
+}
+
+/// Two versions, of which the second waits to be confirmed.
+fn history() -> ConfigHistory {
+    let version = |version: u64, confirmed| Kept {
+        version,
+        time_ms: 1_772_366_400_000,
+        who: "uid 0 pid 4711".to_owned(),
+        source: "/etc/director.toml".to_owned(),
+        summary: "1 service changed".to_owned(),
+        after: version.checked_sub(4),
+        confirmed,
+    };
+    ConfigHistory {
+        versions: vec![version(3, true), version(4, false)],
+        current: Some(4),
+        taken_back_in_ms: Some(59_000),
     }
 }
 

@@ -10,8 +10,11 @@ use control::config::Config;
 use control::drain::Drains;
 use control::health::{Board, Report};
 use control::model::{Change, Edit, EditError, Limits, Model, Settings, Timeouts};
+use control::plan::Live;
 use control::protocol::{Refusal, Reply};
+use tokio::sync::mpsc::UnboundedSender;
 
+use super::apply::Applying;
 use super::estimates::Estimates;
 use super::name_of;
 use super::start::{Handles, OpenPort, StartError, Started};
@@ -29,6 +32,8 @@ use crate::time::Tick;
 
 /// How long a new real server's next hop may take to be found before the change takes effect without.
 const RESOLVE_PATIENCE: Duration = Duration::from_millis(500);
+/// So many next hops that cannot be found are named, and the others counted.
+const MOST_NAMED: usize = 10;
 /// How long an lcore may take to answer a question.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 /// How often an answer is looked for.
@@ -49,6 +54,11 @@ pub(super) struct Controller {
     pub(super) capacity: u32,
     pub(super) since: Instant,
     pub(super) limits: Limits,
+    /// What the director was started with.
+    pub(super) started: Config,
+    pub(super) applying: tokio::sync::RwLock<Applying>,
+    /// Where health checks tell what changes.
+    pub(super) reports: UnboundedSender<Report>,
 }
 
 /// What changes.
@@ -62,6 +72,8 @@ pub(super) struct State {
     pub(super) drains: Drains,
     /// A drain's end could not be published, and the log has said so.
     pub(super) drain_waits: bool,
+    /// When a configuration is taken back that nobody has confirmed.
+    pub(super) taken_back_at: Option<Instant>,
     publisher: Publisher,
     guard: Option<IngressGuard>,
     /// The guard refused; it is asked again with the next snapshot.
@@ -82,14 +94,36 @@ impl State {
     pub(super) fn is_in_force(&self) -> bool {
         self.publisher.quiescent() >= self.publisher.current().version
     }
+
+    /// What runs, of all that can be configured while it does.
+    pub(super) fn live(&self) -> Live {
+        Live {
+            model: self.model.clone(),
+            health: self.board.policies().clone(),
+            timeouts: self.timeouts,
+            settings: self.settings,
+            marks: self.compiler.marks().rules().to_vec(),
+        }
+    }
+
+    /// The oldest snapshot that an lcore still uses.
+    pub(super) fn quiescent(&self) -> u64 {
+        self.publisher.quiescent()
+    }
 }
 
 impl Controller {
-    /// Takes over what `started` has made for it.
+    /// Takes over what `started` has made for it; health checks tell `reports`.
     ///
     /// # Panics
     /// When called twice for one `started`.
-    pub(super) fn new(started: &mut Started, config: &Config, board: Board) -> Controller {
+    pub(super) fn new(
+        started: &mut Started,
+        config: &Config,
+        applying: Applying,
+        board: Board,
+        reports: UnboundedSender<Report>,
+    ) -> Controller {
         let Some(handles) = started.take_handles() else { unreachable!("one controller for each director") };
         let Handles {
             publisher,
@@ -114,6 +148,7 @@ impl Controller {
                 board,
                 drains: Drains::default(),
                 drain_waits: false,
+                taken_back_at: None,
                 publisher,
                 guard,
                 guard_is_behind: false,
@@ -131,6 +166,15 @@ impl Controller {
             capacity: config.connections.capacity,
             since: Instant::now(),
             limits: config.limits,
+            // What changes is held where it changes.
+            started: Config {
+                model: Model::default(),
+                health: Default::default(),
+                marks: Vec::new(),
+                ..config.clone()
+            },
+            applying: tokio::sync::RwLock::new(applying),
+            reports,
         }
     }
 
@@ -232,11 +276,12 @@ impl Controller {
     }
 
     /// Waits until the next hops toward these addresses are known, but not for long.
-    async fn find_next_hops(&self, addresses: &[IpAddr]) {
+    pub(super) async fn find_next_hops(&self, addresses: &[IpAddr]) {
         let deadline = Instant::now() + RESOLVE_PATIENCE;
         loop {
             let hops = self.fresh_hops();
-            let missing: Vec<Neighbour> = addresses
+            // Many of them may be behind one router.
+            let missing: HashSet<Neighbour> = addresses
                 .iter()
                 .filter_map(|ip| match hops.toward(*ip) {
                     Hop::Unresolved(unresolved) => Some(unresolved.neighbour),
@@ -244,15 +289,20 @@ impl Controller {
                 })
                 .collect();
             if missing.is_empty() || Instant::now() >= deadline {
-                for neighbour in missing {
+                let others = missing.len().saturating_sub(MOST_NAMED);
+                for neighbour in missing.iter().take(MOST_NAMED) {
                     tracing::warn!(
-                        neighbour = name_of(&neighbour),
+                        neighbour = name_of(neighbour),
+                        others,
                         "a next hop answers neither ARP nor neighbour discovery"
                     );
                 }
                 return;
             }
             for neighbour in missing {
+                if Instant::now() >= deadline {
+                    break;
+                }
                 self.resolve(neighbour).await;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -323,6 +373,7 @@ impl Controller {
         if let Some(guard) = &mut state.guard
             && (new_endpoints || state.guard_is_behind)
         {
+            guard.mark_by(state.compiler.marks().rules());
             let updated = guard.update(state.model.services().values().map(Arc::as_ref));
             state.guard_is_behind = updated.is_err();
             if let Err(error) = updated {
@@ -334,6 +385,7 @@ impl Controller {
     }
 
     pub(super) async fn edit(&self, edit: Edit) -> Result<Reply, Refusal> {
+        let _by_hand = self.applying.read().await;
         // A bad change is refused at once. A good one is tried again below, since others may have come
         // between while its next hop was looked for.
         self.state().model.change(&edit, &self.limits).map_err(refuse)?;

@@ -79,6 +79,8 @@ impl Controller {
 
     /// Counts what is left to real servers that are drained, and ends the drains whose end has come.
     pub(super) fn count_drains(&self) {
+        // While a configuration is applied nothing else changes; the end comes a quarter of a second later.
+        let Ok(_by_hand) = self.applying.try_read() else { return };
         let mut state = self.state();
         // An lcore that still goes by an older snapshot may give connections to whom the newest one gives none.
         if state.drains.is_empty() || !state.is_in_force() {

@@ -3,6 +3,7 @@
 //! Four kinds of threads: worker lcores, the slow path, the one that makes health checks, and this one,
 //! which runs everything that an operator talks to on a single-threaded tokio runtime.
 
+mod apply;
 mod controller;
 mod drains;
 mod estimates;
@@ -10,6 +11,7 @@ mod listing;
 mod requests;
 mod start;
 mod templates;
+mod weigh;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::dpdk::close_on_exec;
 use crate::nexthop::Neighbour;
 use crate::stats::Estimator;
+use apply::Applying;
 use controller::Controller;
 pub use start::StartError;
 
@@ -36,11 +39,11 @@ const DRAINS: Duration = Duration::from_millis(250);
 /// forget a neighbour that it does not use itself.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Runs a director until SIGTERM or SIGINT.
+/// Runs a director until SIGTERM or SIGINT, with a configuration and its text; SIGHUP reads the file anew.
 ///
 /// # Errors
 /// What keeps it from starting, or a worker lcore that ended by itself.
-pub fn run(config: &Config, file: &Path) -> Result<(), StartError> {
+pub fn run(config: &Config, text: &str, file: &Path) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -53,19 +56,24 @@ pub fn run(config: &Config, file: &Path) -> Result<(), StartError> {
         let mut interrupt =
             signal(SignalKind::interrupt()).map_err(|e| StartError::Runtime(e.to_string()))?;
 
+        let mut hangup = signal(SignalKind::hangup()).map_err(|e| StartError::Runtime(e.to_string()))?;
+
         let mut started = start::start(config).await?;
         // Unlike this thread, which floats over all CPUs, its own keeps off the workers', and so do the
         // programs that it starts.
-        let (runner, mut reports) = if config.health.is_empty() {
-            (None, tokio::sync::mpsc::unbounded_channel().1)
+        let (report, mut reports) = tokio::sync::mpsc::unbounded_channel();
+        let runner = if config.health.is_empty() {
+            None
         } else {
             close_on_exec();
-            let (runner, reports) =
-                Runner::new(&started.worker_cpus()).map_err(|e| StartError::Runtime(e.to_string()))?;
-            (Some(runner), reports)
+            let runner = Runner::reporting_to(report.clone(), &started.worker_cpus());
+            Some(runner.map_err(|e| StartError::Runtime(e.to_string()))?)
         };
         let board = Board::new(config.health.clone(), runner);
-        let controller = Arc::new(Controller::new(&mut started, config, board));
+        // Whoever changes the directory meanwhile means the same file.
+        let file: Arc<Path> = std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).into();
+        let applying = Applying::start(config, text, &file.display().to_string());
+        let controller = Arc::new(Controller::new(&mut started, config, applying, board, report));
         controller.publish_first()?;
         started.launch()?;
         controller.settle().await;
@@ -100,14 +108,21 @@ pub fn run(config: &Config, file: &Path) -> Result<(), StartError> {
                     }
                 }
                 // What comes at once changes what runs at once.
-                count = reports.recv_many(&mut news, usize::MAX), if !config.health.is_empty() => {
-                    if count > 0 {
-                        controller.health_changed(&news);
-                        news.clear();
+                _ = reports.recv_many(&mut news, usize::MAX) => {
+                    controller.health_changed(&news);
+                    news.clear();
+                }
+                _ = slow_start.tick() => {
+                    controller.health_changed(&[]);
+                    if controller.is_overdue() {
+                        let controller = controller.clone();
+                        tokio::spawn(async move { controller.take_back_overdue().await });
                     }
                 }
-                _ = slow_start.tick() => controller.health_changed(&[]),
                 _ = drains.tick() => controller.count_drains(),
+                _ = hangup.recv() => {
+                    tokio::spawn(controller.clone().reload(file.clone()));
+                }
                 _ = estimation.tick() => controller.estimate(),
                 _ = keep_alive.tick() => {
                     for neighbour in controller.next_hops() {
@@ -118,6 +133,7 @@ pub fn run(config: &Config, file: &Path) -> Result<(), StartError> {
         };
         let _ = stop_serving.send(());
         let _ = serving.await;
+        controller.stopping().await;
         match ended {
             Ok(signal) => {
                 tracing::info!(signal, "stopping");

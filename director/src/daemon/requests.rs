@@ -12,7 +12,7 @@ use crate::dpdk::Eal;
 use crate::service::Services;
 
 impl Handler for Controller {
-    async fn handle(&self, request: Request, _: Peer) -> Result<Reply, Refusal> {
+    async fn handle(&self, request: Request, peer: Peer) -> Result<Reply, Refusal> {
         match request {
             Request::ServiceAdd { service: key, scheduler, flags, persistence, one_packet } => {
                 let persistence =
@@ -49,14 +49,24 @@ impl Handler for Controller {
                 self.edit(Edit::DeleteServer { service, address }).await
             }
             Request::ServerDrain { service, address, deadline, keep, active_only } => {
+                let _by_hand = self.applying.read().await;
                 self.drain((service, address), deadline, keep, active_only)
             }
             Request::ServerDrainStatus { service, address } => Ok(self.drains(service, address)),
-            Request::ServerDrainCancel { service, address } => self.cancel_drain(service, address),
+            Request::ServerDrainCancel { service, address } => {
+                let _by_hand = self.applying.read().await;
+                self.cancel_drain(service, address)
+            }
             Request::Settings {} => Ok(Reply::Settings(self.state().settings.into())),
-            Request::SettingsSet { settings } => self.set(&settings),
+            Request::SettingsSet { settings } => {
+                let _by_hand = self.applying.read().await;
+                self.set(&settings)
+            }
             Request::Timeouts {} => Ok(Reply::Timeouts(self.state().timeouts.into())),
-            Request::TimeoutsSet { tcp, tcp_fin, udp } => self.set_timeouts(tcp, tcp_fin, udp),
+            Request::TimeoutsSet { tcp, tcp_fin, udp } => {
+                let _by_hand = self.applying.read().await;
+                self.set_timeouts(tcp, tcp_fin, udp)
+            }
             Request::ServiceList {} => Ok(listing::services(self)),
             Request::ConnectionList { filter, cursor, limit } => {
                 listing::connections(self, filter, cursor.as_deref(), limit).await
@@ -72,12 +82,29 @@ impl Handler for Controller {
             Request::Health { failing } => {
                 Ok(Reply::Health(self.state().board.list(failing, Instant::now())))
             }
+            Request::ConfigApply { text, source, confirm_within } => {
+                self.apply(text, source, confirm_within, who(peer)).await.map(Reply::Applied)
+            }
+            Request::ConfigConfirm {} => self.confirm(&who(peer)).await,
+            Request::ConfigRollback { to: version } => {
+                self.roll_back(version, &who(peer)).await.map(Reply::Applied)
+            }
+            Request::ConfigHistory {} => Ok(self.history().await),
+            Request::ConfigDiff { text, source } => self.diff(text, source).await,
             Request::Version {} => Ok(Reply::Version(Version {
                 director: env!("CARGO_PKG_VERSION").into(),
                 dpdk: Eal::version(),
                 protocol: PROTOCOL_VERSION,
             })),
         }
+    }
+}
+
+/// As the log and the history name who asks.
+fn who(peer: Peer) -> String {
+    match peer.pid {
+        Some(pid) => format!("uid {} pid {pid}", peer.uid),
+        None => format!("uid {}", peer.uid),
     }
 }
 

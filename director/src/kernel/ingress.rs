@@ -45,6 +45,8 @@ pub struct IngressGuard {
     /// With the director's number of the port on each.
     interfaces: Vec<(usize, String)>,
     rules: Vec<MarkRule>,
+    /// The kernel does not have them yet.
+    rules_are_new: bool,
     /// Ports of FTP's control connections.
     ftp_ports: Vec<u16>,
     current: Balanced,
@@ -65,9 +67,24 @@ impl IngressGuard {
         let table =
             format!("director_{}", names.join("_").replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
         let ftp_ports = ftp_ports.to_vec();
-        let guard = IngressGuard { table, interfaces, rules, ftp_ports, current: Balanced::default() };
+        let guard = IngressGuard {
+            table,
+            interfaces,
+            rules,
+            rules_are_new: false,
+            ftp_ports,
+            current: Balanced::default(),
+        };
         guard.apply()?;
         Ok(guard)
+    }
+
+    /// From the next [`IngressGuard::update`] on, these rules tell which packets have which mark.
+    pub fn mark_by(&mut self, rules: &[MarkRule]) {
+        if self.rules != rules {
+            self.rules = rules.to_vec();
+            self.rules_are_new = true;
+        }
     }
 
     /// Guards against these services from now on; does nothing if those are the ones of before.
@@ -109,11 +126,13 @@ impl IngressGuard {
                 }
             }
         }
-        if wanted == self.current {
+        if wanted == self.current && !self.rules_are_new {
             return Ok(());
         }
         let before = std::mem::replace(&mut self.current, wanted);
-        self.apply().inspect_err(|_| self.current = before)
+        self.apply().inspect_err(|_| self.current = before)?;
+        self.rules_are_new = false;
+        Ok(())
     }
 
     fn apply(&self) -> Result<(), IngressError> {

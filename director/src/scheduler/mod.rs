@@ -13,6 +13,7 @@ mod lblcr;
 mod lc;
 mod least;
 mod mh;
+mod moves;
 mod nq;
 mod ovf;
 mod rr;
@@ -29,6 +30,8 @@ use control::model::{self, SchedulerFlags, Settings, Thresholds};
 use crate::id::LcoreId;
 use crate::service::ServerId;
 use crate::time::Tick;
+
+pub use moves::{Share, moved};
 
 /// A real server, as a scheduler sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -89,6 +89,8 @@ pub struct Compiler {
     lingering: HashMap<ServerKey, bool>,
     accounts: Accounts,
     marks: Arc<MarkRules>,
+    /// Rules for marks have changed since the lookup was made.
+    marks_are_new: bool,
     ftp_ports: FtpPorts,
     /// A NAT real server is the director itself, or was since next hops were looked up last.
     local_nat: bool,
@@ -112,6 +114,7 @@ impl Compiler {
             lingering: HashMap::new(),
             accounts: Accounts::default(),
             marks: Arc::default(),
+            marks_are_new: false,
             ftp_ports: FtpPorts::default(),
             local_nat: false,
         }
@@ -127,6 +130,18 @@ impl Compiler {
     #[must_use]
     pub fn reading_ftp_at(self, ports: FtpPorts) -> Compiler {
         Compiler { ftp_ports: ports, ..self }.with_lookup()
+    }
+
+    /// From the next snapshot on, packets are marked by these rules; what may have been marked by those of before still
+    /// finds its lcore. Returns those of before, to be put back if there is no next snapshot.
+    pub fn mark_by(&mut self, rules: Arc<MarkRules>) -> Arc<MarkRules> {
+        self.marks_are_new = true;
+        std::mem::replace(&mut self.marks, rules)
+    }
+
+    /// Rules for marks.
+    pub fn marks(&self) -> &Arc<MarkRules> {
+        &self.marks
     }
 
     fn with_lookup(mut self) -> Compiler {
@@ -169,12 +184,7 @@ impl Compiler {
             }
         };
         self.release(input.quiescent, RELEASE_BUDGET);
-        if !self.has_room(changes) {
-            self.release(input.quiescent, usize::MAX);
-            if !self.has_room(changes) {
-                return Err(Exhausted { limit: self.server_limit });
-            }
-        }
+        self.check_room(changes, input.quiescent)?;
         self.version += 1;
         if !Arc::ptr_eq(&input.hops, &self.hops) {
             self.hops = input.hops;
@@ -184,7 +194,8 @@ impl Compiler {
         for change in changes {
             same_endpoints &= self.make(change);
         }
-        if !same_endpoints {
+        let same_marks = !std::mem::take(&mut self.marks_are_new);
+        if !(same_endpoints && same_marks) {
             self.look_up_endpoints();
         }
         Ok(Snapshot {
@@ -210,6 +221,17 @@ impl Compiler {
             !before.is_some_and(|before| Arc::ptr_eq(&before.model, service))
         });
         deleted.chain(edited.map(|s| Change { key: s.key, service: Some(s.clone()) })).collect()
+    }
+
+    /// Whether there are numbers for all that these changes add. `quiescent` as in [`Input`].
+    ///
+    /// # Errors
+    /// [`Exhausted`].
+    pub fn check_room(&mut self, changes: &[Change], quiescent: u64) -> Result<(), Exhausted> {
+        if !self.has_room(changes) {
+            self.release(quiescent, usize::MAX);
+        }
+        if self.has_room(changes) { Ok(()) } else { Err(Exhausted { limit: self.server_limit }) }
     }
 
     /// Whether there are numbers for all that these changes add.
@@ -632,7 +654,7 @@ mod tests {
     use super::*;
     use crate::service::Publisher;
     use crate::stats::LcoreCounters;
-    use control::model::{Edit, Limits, Model, SchedulerFlags, Weight};
+    use control::model::{Edit, Limits, Mark, MarkRule, Model, SchedulerFlags, Weight};
     use std::net::Ipv4Addr;
 
     const SERVICES: u32 = 200;
@@ -775,5 +797,28 @@ mod tests {
         let freed = bench.compile(Services::Edited(&[]), after.version).unwrap();
         assert_eq!((same.servers.iter().count(), freed.servers.iter().count()), (limit, limit - 1));
         bench.edit(add, after.version).unwrap();
+    }
+
+    #[test]
+    fn other_rules_for_marks_make_another_lookup_and_leave_the_rest() {
+        let (mut bench, before) = bench(0);
+        let rule = MarkRule {
+            mark: Mark::FIRST,
+            protocol: None,
+            sources: Vec::new(),
+            destinations: Vec::new(),
+            source_ports: Vec::new(),
+            destination_ports: Vec::new(),
+            ingress: Some(0),
+            dscp: None,
+        };
+        let old = bench.compiler.mark_by(Arc::new(MarkRules::new(vec![rule])));
+        let after = bench.compile(Services::Edited(&[]), 1).unwrap();
+        assert!(after.lookup.asks_ingress() && !before.lookup.asks_ingress());
+        assert!(after.services.is_same(&before.services) && after.servers.is_same(&before.servers));
+        let again = bench.compile(Services::Edited(&[]), 1).unwrap();
+        assert!(Arc::ptr_eq(&again.lookup, &after.lookup), "once");
+        bench.compiler.mark_by(old);
+        assert!(!bench.compile(Services::Edited(&[]), 1).unwrap().lookup.marks().any());
     }
 }

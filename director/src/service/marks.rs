@@ -26,12 +26,34 @@ pub struct Subject {
 #[derive(Clone, Debug, Default)]
 pub struct MarkRules {
     rules: Vec<MarkRule>,
+    /// Rules of before, by which there may be connections: they mark no more, but their packets have to find their lcore.
+    past: Vec<MarkRule>,
 }
+
+/// So many rules of before are remembered.
+const MOST_PAST: usize = 256;
 
 impl MarkRules {
     /// These rules, the first first.
     pub fn new(rules: Vec<MarkRule>) -> MarkRules {
-        MarkRules { rules }
+        MarkRules { rules, past: Vec::new() }
+    }
+
+    /// These rules in the place of others.
+    pub fn instead_of(rules: Vec<MarkRule>, others: &MarkRules) -> MarkRules {
+        let was = others.rules.iter().chain(&others.past);
+        let past = was.filter(|rule| !rules.contains(rule)).take(MOST_PAST).cloned().collect();
+        MarkRules { rules, past }
+    }
+
+    /// Those that mark, in their order.
+    pub fn rules(&self) -> &[MarkRule] {
+        &self.rules
+    }
+
+    /// Those that mark, and those that did.
+    fn all(&self) -> impl Iterator<Item = &MarkRule> {
+        self.rules.iter().chain(&self.past)
     }
 
     /// Whether there are any: without, nobody need find out what they ask.
@@ -53,7 +75,7 @@ impl MarkRules {
     /// Whether a packet between these ends may have a mark: of two packets of one connection, one may have come by
     /// another port, or with another DSCP.
     pub fn may_mark(&self, source: (IpAddr, u16), destination: (IpAddr, u16), protocol: u8) -> bool {
-        self.rules.iter().any(|rule| fits_ends(rule, source, destination, protocol))
+        self.all().any(|rule| fits_ends(rule, source, destination, protocol))
     }
 
     /// Whether it may by a rule that names where it goes.
@@ -63,13 +85,13 @@ impl MarkRules {
         destination: (IpAddr, u16),
         protocol: u8,
     ) -> bool {
-        let mut named = self.rules.iter().filter(|rule| !rule.destinations.is_empty());
+        let mut named = self.all().filter(|rule| !rule.destinations.is_empty());
         named.any(|rule| fits_ends(rule, source, destination, protocol))
     }
 
     /// Whether a packet between these addresses may have a mark.
     pub fn may_concern(&self, source: IpAddr, destination: IpAddr) -> bool {
-        self.rules.iter().any(|rule| is_of(source, &rule.sources) && is_of(destination, &rule.destinations))
+        self.all().any(|rule| is_of(source, &rule.sources) && is_of(destination, &rule.destinations))
     }
 }
 
@@ -191,5 +213,26 @@ mod tests {
         assert!(rules.may_mark(SUBJECT.source, at(80), 17) && !rules.may_mark(SUBJECT.source, at(81), 17));
         assert!(rules.may_concern(client, SUBJECT.destination.0));
         assert!(!rules.may_concern(SUBJECT.destination.0, client));
+    }
+
+    #[test]
+    fn rules_of_before_mark_nothing_but_are_remembered() {
+        let web =
+            MarkRule { destination_ports: ports(&["443"]), destinations: prefixes(&["10.99.0.1"]), ..any(1) };
+        let other = MarkRule { destination_ports: ports(&["80"]), ..any(2) };
+        let before = MarkRules::new(vec![web.clone(), other.clone()]);
+        let after = MarkRules::instead_of(vec![other.clone()], &before);
+        let Subject { source, destination, .. } = SUBJECT;
+        assert_eq!((before.mark_of(&SUBJECT), after.mark_of(&SUBJECT)), (Some(mark(1)), None));
+        assert!(
+            after.may_mark(source, destination, 6) && after.may_mark_by_destination(source, destination, 6)
+        );
+        assert!(after.may_concern(source.0, destination.0));
+        assert!(!after.may_mark(source, (destination.0, 22), 6));
+        assert_eq!(after.rules(), std::slice::from_ref(&other));
+        let again = MarkRules::instead_of(vec![web, other], &after);
+        assert!(again.past.is_empty() && again.mark_of(&SUBJECT) == Some(mark(1)));
+        let none = MarkRules::instead_of(Vec::new(), &again);
+        assert!(!none.any() && none.may_mark(source, destination, 6));
     }
 }

@@ -117,9 +117,10 @@ impl Config {
     #[must_use]
     pub fn toml(&self) -> String {
         let mut text = format!(
-            "socket = \"{}\"\n\n[dpdk]\nhugepages = \"no\"\nmemory_mb = 256\n\n[connections]\ncapacity = 100000\n\n\
+            "socket = \"{}\"\nhistory = \"{}\"\n\n[dpdk]\nhugepages = \"no\"\nmemory_mb = 256\n\n[connections]\ncapacity = 100000\n\n\
              [limits]\nservices = 64\nservers = 256\n",
-            self.socket.display()
+            self.socket.display(),
+            self.socket.with_file_name("history").display()
         );
         let mut line = |args: std::fmt::Arguments<'_>| {
             // Writing to a String cannot fail.

@@ -214,7 +214,7 @@ fn the_manual_has_every_key_and_its_examples_are_right() {
 
 #[test]
 fn the_examples_of_readme_and_guides_are_right() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
     let guides = std::fs::read_dir(root.join("docs/guides")).expect("docs/guides").flatten();
     let mut seen = 0;
     for page in guides.map(|entry| entry.path()).chain([root.join("README.md")]) {
