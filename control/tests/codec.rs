@@ -13,11 +13,12 @@ use control::model::{
 use control::plan::{Difference, Fate, KeyChange, Moves, ServerChange, ServiceChange};
 use control::protocol::{
     Applied, CheckHealth, ConfigDiff, ConfigHistory, ConnectionFilter, ConnectionList, ConnectionStatus,
-    Counters, DrainList, DrainStatus, Envelope, Framer, HealthList, HistogramList, Latency, LatencyHistogram,
-    LatencySummary, LcoreStats, PersistenceChange, PersistenceOptions, PortStats, RateList, Rates, Refusal,
-    Reply, Request, ServerHealth, ServerRates, ServerStatus, ServiceHealth, ServiceList, ServiceRates,
-    ServiceStatus, SettingsList, Stats, TemplateFilter, TemplateList, TemplateStatus, TimeoutsInForce,
-    Version, decode_reply, decode_request, encode_reply, encode_request,
+    Counters, DrainList, DrainStatus, Envelope, Framer, HealthList, HistogramList, Latency, LatencyBucket,
+    LatencyDistribution, LatencyHistogram, LatencySummary, LcoreStats, Outcome, PersistenceChange,
+    PersistenceOptions, PortStats, RateList, Rates, ReasonList, ReasonStatus, Refusal, Reply, Request,
+    ServerHealth, ServerRates, ServerStatus, ServiceHealth, ServiceList, ServiceRates, ServiceStatus,
+    SettingsList, Stats, TemplateFilter, TemplateList, TemplateStatus, TimeoutsInForce, Version,
+    decode_reply, decode_request, encode_reply, encode_request,
 };
 use proptest::array::uniform7;
 use proptest::collection::{btree_map, vec};
@@ -182,6 +183,7 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::Stats {}),
         option::of(service()).prop_map(|service| Request::StatsZero { service }),
         Just(Request::Rates {}),
+        Just(Request::Reasons {}),
         Just(Request::Latency {}),
         any::<bool>().prop_map(|failing| Request::Health { failing }),
         (service(), address(), any::<u32>(), any::<bool>(), any::<bool>()).prop_map(
@@ -295,6 +297,20 @@ prop_compose! {
     fn summary()(lcore: Option<u8>, numbers: [u64; 9]) -> LatencySummary {
         let [count, min_ns, mean_ns, p50_ns, p90_ns, p99_ns, p99_9_ns, p99_99_ns, max_ns] = numbers;
         LatencySummary { lcore, count, min_ns, mean_ns, p50_ns, p90_ns, p99_ns, p99_9_ns, p99_99_ns, max_ns }
+    }
+}
+
+prop_compose! {
+    fn distribution()(lcore: u8, sum_ns: u64, buckets: Vec<(u64, u64)>) -> LatencyDistribution {
+        let buckets = buckets.into_iter().map(|(below_ns, count)| LatencyBucket { below_ns, count }).collect();
+        LatencyDistribution { lcore, sum_ns, buckets }
+    }
+}
+
+prop_compose! {
+    fn reason()(reason: String, dropped: bool, meaning: String) -> ReasonStatus {
+        let outcome = if dropped { Outcome::Dropped } else { Outcome::HandedOver };
+        ReasonStatus { reason, outcome, meaning }
     }
 }
 
@@ -455,7 +471,9 @@ fn reply() -> impl Strategy<Value = Reply> {
                 taken_back_in_ms
             })
         ),
-        (vec(summary(), 0..3), summary()).prop_map(|(lcores, all)| Reply::Latency(Latency { lcores, all })),
+        (vec(summary(), 0..3), summary(), vec(distribution(), 0..3))
+            .prop_map(|(lcores, all, distributions)| Reply::Latency(Latency { lcores, all, distributions })),
+        vec(reason(), 0..3).prop_map(|reasons| Reply::Reasons(ReasonList { reasons })),
         any::<(String, String, u32)>().prop_map(|(director, dpdk, protocol)| Reply::Version(Version {
             director,
             dpdk,

@@ -2,8 +2,8 @@
 
 use control::protocol::{
     Applied, ConfigDiff, ConfigHistory, ConnectionList, Done, DrainList, HealthList, HistogramList, Latency,
-    RateList, Refusal, Request, ServiceList, SettingsList, Stats, TemplateList, TimeoutsInForce, Version,
-    decode_reply, decode_request, encode_request,
+    RateList, ReasonList, Refusal, Request, ServiceList, SettingsList, Stats, TemplateList, TimeoutsInForce,
+    Version, decode_reply, decode_request, encode_request,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -80,6 +80,7 @@ fn every_example_reply_is_what_the_code_makes_of_it() {
             ("settings", Ok(ok)) => shown_exactly::<SettingsList>(request, &ok),
             ("timeouts", Ok(ok)) => shown_exactly::<TimeoutsInForce>(request, &ok),
             ("rates", Ok(ok)) => shown_exactly::<RateList>(request, &ok),
+            ("reasons", Ok(ok)) => shown_exactly::<ReasonList>(request, &ok),
             ("health", Ok(ok)) => shown_exactly::<HealthList>(request, &ok),
             ("server.drain.status", Ok(ok)) => shown_exactly::<DrainList>(request, &ok),
             ("latency.histograms", Ok(ok)) => {

@@ -12,6 +12,7 @@ pub mod ipvsadm;
 mod latency;
 mod names;
 mod output;
+mod reasons;
 mod save;
 mod server;
 mod service;
@@ -161,6 +162,10 @@ Examples:
   directorctl stats --zero --service tcp,10.99.0.1:80")]
     Stats(stats::Options),
 
+    /// Show the reasons that stats counts packets by, and what each means
+    #[command(after_help = "Examples:\n  directorctl reasons\n  directorctl --json reasons")]
+    Reasons,
+
     /// Show the latency that the director adds to packets
     #[command(after_help = "\
 Examples:
@@ -256,6 +261,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Timeouts(options) => timeouts::run(options, &mut session),
         Command::Stats(options) => stats::run(options, &mut session),
         Command::Latency(options) => latency::run(&options, &mut session),
+        Command::Reasons => reasons::run(&mut session),
         Command::Health(options) => health::run(options, &mut session),
         Command::Version => version::run(&mut session),
         Command::Template(command) => template::run(command, &mut session),

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::codec::{Framer, MAX_REPLY_LINE, decode_reply, encode_request};
+use super::reasons::ReasonList;
 use super::reply::{ConnectionList, Done, Latency, Refusal, ServiceList, Stats, Version};
 use super::request::{ConnectionFilter, Request};
 use crate::model::{RealServer, ServiceKey};
@@ -175,6 +176,11 @@ impl Client {
     /// `latency`.
     pub fn latency(&mut self) -> Result<Latency, ClientError> {
         self.ask(&Request::Latency {})
+    }
+
+    /// `reasons`.
+    pub fn reasons(&mut self) -> Result<ReasonList, ClientError> {
+        self.ask(&Request::Reasons {})
     }
 
     /// `version`.

@@ -14,6 +14,7 @@ mod inforce;
 mod latency;
 mod options;
 mod rates;
+mod reasons;
 mod reply;
 mod request;
 mod server;
@@ -31,9 +32,10 @@ pub use drain::{DEFAULT_DEADLINE, DrainList, DrainStatus};
 pub use health::{CheckHealth, HealthList, ServerHealth, ServiceHealth};
 pub use histograms::{HistogramList, LatencyHistogram};
 pub use inforce::{SettingsList, TimeoutsInForce};
-pub use latency::LatencySummary;
+pub use latency::{LatencyBucket, LatencyDistribution, LatencySummary};
 pub use options::{Off, PersistenceChange, PersistenceOptions};
 pub use rates::{RateList, Rates, ServerRates, ServiceRates};
+pub use reasons::{Outcome, ReasonList, ReasonStatus};
 pub use reply::{
     ConnectionList, ConnectionStatus, Counters, Done, Latency, LcoreStats, PortStats, Refusal, Reply,
     ServerStatus, ServiceList, ServiceStatus, Stats, Version,

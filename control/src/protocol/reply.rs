@@ -10,8 +10,9 @@ use super::drain::DrainList;
 use super::health::HealthList;
 use super::histograms::HistogramList;
 use super::inforce::{SettingsList, TimeoutsInForce};
-use super::latency::LatencySummary;
+use super::latency::{LatencyDistribution, LatencySummary};
 use super::rates::{RateList, Rates};
+use super::reasons::ReasonList;
 use super::template::TemplateList;
 use crate::health::Standing;
 use crate::model::{
@@ -48,6 +49,8 @@ pub enum Reply {
     Applied(Applied),
     /// To `config.history`.
     ConfigHistory(ConfigHistory),
+    /// To `reasons`.
+    Reasons(ReasonList),
     /// To `version`.
     Version(Version),
     /// To `settings`.
@@ -268,12 +271,15 @@ pub struct PortStats {
 }
 
 /// What the director itself adds to the way of a packet, from the receive burst to the send burst.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
     /// One per worker lcore.
     pub lcores: Vec<LatencySummary>,
     /// All lcores together.
     pub all: LatencySummary,
+    /// The distributions themselves, one per worker lcore.
+    #[serde(default)]
+    pub distributions: Vec<LatencyDistribution>,
 }
 
 /// Versions.

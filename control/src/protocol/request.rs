@@ -233,6 +233,9 @@ pub enum Request {
     /// Rates of services and their real servers. No precondition.
     #[serde(rename = "rates")]
     Rates {},
+    /// Every reason that `stats` counts packets by. No precondition.
+    #[serde(rename = "reasons")]
+    Reasons {},
     /// Latency the director adds to packets. No precondition.
     #[serde(rename = "latency")]
     Latency {},
@@ -289,7 +292,7 @@ pub enum Request {
 
 impl Request {
     /// Every value `"request"` may have.
-    pub const NAMES: [&'static str; 28] = [
+    pub const NAMES: [&'static str; 29] = [
         "service.add",
         "service.edit",
         "service.delete",
@@ -309,6 +312,7 @@ impl Request {
         "stats",
         "stats.zero",
         "rates",
+        "reasons",
         "latency",
         "latency.histograms",
         "health",
@@ -342,6 +346,7 @@ impl Request {
             Request::Stats {} => "stats",
             Request::StatsZero { .. } => "stats.zero",
             Request::Rates {} => "rates",
+            Request::Reasons {} => "reasons",
             Request::Latency {} => "latency",
             Request::LatencyHistograms {} => "latency.histograms",
             Request::Health { .. } => "health",
@@ -379,6 +384,7 @@ impl Request {
             | Request::Timeouts {}
             | Request::Stats {}
             | Request::Rates {}
+            | Request::Reasons {}
             | Request::Latency {}
             | Request::LatencyHistograms {}
             | Request::Health { .. }

@@ -19,10 +19,11 @@ use control::model::{
 use control::plan::{Difference, Fate, KeyChange, Moves, ServerChange, ServiceChange};
 use control::protocol::{
     Applied, CheckHealth, ConfigDiff, ConfigHistory, ConnectionFilter, ConnectionList, ConnectionStatus,
-    Counters, Handler, HealthList, HistogramList, Latency, LatencyHistogram, LatencySummary, LcoreStats,
-    Limits, Peer, PortStats, RateList, Rates, Refusal, Reply, Request, Server, ServerHealth, ServerRates,
-    ServerStatus, ServiceHealth, ServiceList, ServiceRates, ServiceStatus, Stats, TemplateList,
-    TemplateStatus, TimeoutsInForce, Version,
+    Counters, Handler, HealthList, HistogramList, Latency, LatencyBucket, LatencyDistribution,
+    LatencyHistogram, LatencySummary, LcoreStats, Limits, Outcome, Peer, PortStats, RateList, Rates,
+    ReasonList, ReasonStatus, Refusal, Reply, Request, Server, ServerHealth, ServerRates, ServerStatus,
+    ServiceHealth, ServiceList, ServiceRates, ServiceStatus, Stats, TemplateList, TemplateStatus,
+    TimeoutsInForce, Version,
 };
 use serde_json::Value;
 
@@ -269,6 +270,14 @@ impl Handler for FakeDirector {
                 return Ok(Reply::Latency(Latency {
                     lcores: vec![LatencySummary { lcore: Some(1), ..all }],
                     all,
+                    distributions: vec![LatencyDistribution {
+                        lcore: 1,
+                        sum_ns: 15_000,
+                        buckets: vec![
+                            LatencyBucket { below_ns: 1_024, count: 4 },
+                            LatencyBucket { below_ns: 2_560, count: 6 },
+                        ],
+                    }],
                 }));
             }
             Request::LatencyHistograms {} => {
@@ -279,6 +288,7 @@ impl Handler for FakeDirector {
                 let histograms = vec![LatencyHistogram::of(1, &histogram)];
                 return Ok(Reply::Histograms(HistogramList { uptime_ms: 1_000 * asked, histograms }));
             }
+            Request::Reasons {} => return Ok(Reply::Reasons(reasons())),
             Request::Health { .. } => return Ok(Reply::Health(health())),
             Request::ConfigApply { text, confirm_within, .. } => {
                 let services: Vec<ServiceChange> =
@@ -356,6 +366,21 @@ fn history() -> ConfigHistory {
         versions: vec![version(3, true), version(4, false)],
         current: Some(4),
         taken_back_in_ms: Some(59_000),
+    }
+}
+
+/// Reasons of two outcomes.
+pub(crate) fn reasons() -> ReasonList {
+    let reason = |reason: &str, outcome, meaning: &str| ReasonStatus {
+        reason: reason.to_owned(),
+        outcome,
+        meaning: meaning.to_owned(),
+    };
+    ReasonList {
+        reasons: vec![
+            reason("request_nat", Outcome::Forwarded, "From a client to a real server by NAT."),
+            reason("table_full", Outcome::Dropped, "The table of connections is full."),
+        ],
     }
 }
 

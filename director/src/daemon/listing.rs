@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use control::protocol::{
     ConnectionFilter, ConnectionList, ConnectionStatus, Counters, DEFAULT_PAGE, HistogramList, Latency,
-    LatencyHistogram, LatencySummary, LcoreStats, MAX_PAGE, PortStats, RateList, Rates, Refusal, Reply,
-    ServerRates, ServerStatus, ServiceList, ServiceRates, ServiceStatus, Stats,
+    LatencyDistribution, LatencyHistogram, LatencySummary, LcoreStats, MAX_PAGE, PortStats, RateList, Rates,
+    Refusal, Reply, ServerRates, ServerStatus, ServiceList, ServiceRates, ServiceStatus, Stats,
 };
 
 use super::controller::Controller;
@@ -277,14 +277,15 @@ fn lcore_stats(n: usize, copy: &CounterCopy, controller: &Controller) -> LcoreSt
 /// Time from receive burst to transmit burst.
 pub(super) fn latency(controller: &Controller) -> Reply {
     let mut all = LatencyCounters::histogram();
-    let lcores = controller.fleet.lcores().iter().enumerate().map(|(n, counters)| {
+    let (mut lcores, mut distributions) = (Vec::new(), Vec::new());
+    for (n, counters) in controller.fleet.lcores().iter().enumerate() {
         let mut one = LatencyCounters::histogram();
         counters.latency.add_to(&mut one);
         counters.latency.add_to(&mut all);
-        LatencySummary::from_histogram(Some(n as u8), &one)
-    });
-    let lcores = lcores.collect();
-    Reply::Latency(Latency { lcores, all: LatencySummary::from_histogram(None, &all) })
+        lcores.push(LatencySummary::from_histogram(Some(n as u8), &one));
+        distributions.push(LatencyDistribution::from_histogram(n as u8, &one));
+    }
+    Reply::Latency(Latency { lcores, all: LatencySummary::from_histogram(None, &all), distributions })
 }
 
 /// All that was measured of that time.

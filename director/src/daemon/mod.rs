@@ -8,6 +8,7 @@ mod controller;
 mod drains;
 mod estimates;
 mod listing;
+mod reasons;
 mod requests;
 mod start;
 mod templates;

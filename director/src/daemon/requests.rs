@@ -7,7 +7,7 @@ use control::model::{Edit, EditError, PersistenceEdit, ServiceKey, SettingError,
 use control::protocol::{Handler, PROTOCOL_VERSION, Peer, Refusal, Reply, Request, Version};
 
 use super::controller::{Controller, exhausted, refuse};
-use super::{listing, templates};
+use super::{listing, reasons, templates};
 use crate::dpdk::Eal;
 use crate::service::Services;
 
@@ -77,6 +77,7 @@ impl Handler for Controller {
             Request::Stats {} => Ok(listing::stats(self).await),
             Request::StatsZero { service } => self.zero(service),
             Request::Rates {} => Ok(listing::rates(self)),
+            Request::Reasons {} => Ok(reasons::list()),
             Request::Latency {} => Ok(listing::latency(self)),
             Request::LatencyHistograms {} => Ok(listing::histograms(self)),
             Request::Health { failing } => {

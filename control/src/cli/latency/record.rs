@@ -143,7 +143,7 @@ impl Sample {
     fn summary(&self) -> Latency {
         let lcores = self.lcores.iter().map(|(lcore, h)| LatencySummary::from_histogram(Some(*lcore), h));
         let all = self.all().map(|all| LatencySummary::from_histogram(None, &all));
-        Latency { lcores: lcores.collect(), all: all.unwrap_or_default() }
+        Latency { lcores: lcores.collect(), all: all.unwrap_or_default(), distributions: Vec::new() }
     }
 
     fn picture(&self) -> Percentiles {

@@ -126,7 +126,7 @@ mod tests {
                 Request::ServiceList {} => Reply::ServiceList(ServiceList::default()),
                 Request::Rates {} => Reply::Rates(RateList { all: Default::default(), services: Vec::new() }),
                 Request::Stats {} => Reply::Stats(Stats { uptime_ms: 7, ..Stats::default() }),
-                _ => Reply::Latency(Latency { lcores: Vec::new(), all: none }),
+                _ => Reply::Latency(Latency { all: none, ..Latency::default() }),
             })
         }
     }

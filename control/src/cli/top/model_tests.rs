@@ -84,7 +84,11 @@ pub(in crate::cli::top) fn sample(seconds: u64) -> Sample {
             ports: vec![port],
             ..Stats::default()
         },
-        latency: Latency { lcores: vec![summary], all: LatencySummary { lcore: None, ..summary } },
+        latency: Latency {
+            lcores: vec![summary],
+            all: LatencySummary { lcore: None, ..summary },
+            distributions: Vec::new(),
+        },
         services: Some((ServiceList { services }, rates)),
     }
 }
