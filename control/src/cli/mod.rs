@@ -14,6 +14,7 @@ mod names;
 mod output;
 mod reasons;
 mod save;
+mod serve;
 mod server;
 mod service;
 mod session;
@@ -177,6 +178,15 @@ Examples:
 With --interval, what is shown in the end is what was measured in all intervals together.")]
     Latency(latency::Options),
 
+    /// Serve metrics for Prometheus and a status page by HTTP, until it is stopped
+    #[command(after_help = "\
+Examples:
+  directorctl serve
+  directorctl serve --listen 192.0.2.10:9750 --without servers
+
+The director need not run yet. Whoever reaches the address may look; nothing can be changed there.")]
+    Serve(serve::Options),
+
     /// Show the health checks of real servers and what follows from them
     #[command(after_help = "\
 Examples:
@@ -250,6 +260,9 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     if let Command::Import(command) = &cli.command {
         return import::run(command);
     }
+    if let Command::Serve(options) = &cli.command {
+        return serve::run(options, &cli.socket);
+    }
     let mut session = Session::open(&cli.socket, cli.json)?;
     match cli.command {
         // It asks by connections of its own; this one has shown that there is a director.
@@ -271,7 +284,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Rollback(options) => apply::roll_back(&options, &mut session),
         Command::History => history::run(&mut session),
         Command::Diff(options) => diff::run(&options, &mut session),
-        Command::Completion { .. } | Command::Import(_) => Ok(()),
+        Command::Completion { .. } | Command::Import(_) | Command::Serve(_) => Ok(()),
     }
 }
 

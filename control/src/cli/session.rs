@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::output;
 use crate::protocol::{Client, ClientError, Done, Request};
+use crate::serve::ServeError;
 
 /// Why a command came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,9 @@ pub(super) enum Failure {
     /// A file cannot be read.
     #[error("cannot read {0}: {1}")]
     Input(String, io::Error),
+    /// Nothing is served.
+    #[error(transparent)]
+    Serve(ServeError),
     /// The output cannot be written.
     #[error("cannot write the output: {0}; look at what standard output goes to")]
     Output(io::Error),
