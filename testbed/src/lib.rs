@@ -9,4 +9,5 @@ pub mod fuzz;
 pub mod lab;
 pub mod oracle;
 pub mod rfc2544;
+pub mod pictures;
 pub mod traffic;

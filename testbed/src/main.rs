@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use testbed::error::Result;
-use testbed::lab::reap;
+use testbed::lab::{browser, reap};
 use testbed::traffic::hold::{self, Hold, Speak};
 use testbed::traffic::{echo, spread, udp};
-use testbed::{decap, demo, ensure};
+use testbed::{decap, demo, ensure, pictures};
 
 /// Virtual labs for Director: a demo, real servers and clients.
 #[derive(Parser)]
@@ -39,6 +39,8 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Make the pictures of the documentation anew: the status page of a lab's director.
+    Pictures,
     /// Take packets for a real server out of their tunnel, IPv4 or IPv6 in either.
     Decap {
         /// The tun device to make; packets come in by it.
@@ -134,6 +136,7 @@ fn run(command: Command) -> Result<()> {
             }
             Ok(())
         }
+        Command::Pictures => pictures::make(&browser::pictures()),
         Command::Decap { device, vip } => decap::serve(&device, &vip),
         Command::UdpEcho(args) => echo::udp(&args.name, &args.listen),
         Command::TcpEcho(args) => echo::tcp(&args.name, &args.listen),

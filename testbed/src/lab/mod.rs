@@ -9,10 +9,12 @@
 //! Nothing of a lab is outside its namespaces and its directory `/run/dlab-PID-N`, so that a lab whose process
 //! was killed can be found and removed by a later run ([`reap::reap`], which every new lab calls first).
 
+pub mod browser;
 pub mod config;
 pub mod daemon;
 pub mod directorctl;
 mod directory;
+pub mod exporter;
 pub mod ipvsadm;
 mod machine;
 pub mod namespace;
