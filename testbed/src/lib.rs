@@ -8,6 +8,6 @@ pub mod error;
 pub mod fuzz;
 pub mod lab;
 pub mod oracle;
-pub mod rfc2544;
 pub mod pictures;
+pub mod rfc2544;
 pub mod traffic;

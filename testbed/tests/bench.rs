@@ -42,5 +42,15 @@ fn measures_everything_and_loses_nothing() -> Result<()> {
         ensure!(bytes <= 128.0, "{bytes} bytes for a connection by {method}");
     }
     ensure!(report["change_visible_us"]["p50"].is_number(), "no time of a change");
+    let exporter = report["exporter"].as_array().context(|| "no cost of the exporter")?;
+    ensure!(exporter.len() == 2, "{exporter:?}");
+    for cost in exporter {
+        let positive = |key: &str| cost[key].as_f64().is_some_and(|value| value > 0.0);
+        ensure!(
+            ["mpps", "quiet", "ratio", "scrapes_per_second", "scrape_ms"].into_iter().all(positive),
+            "{cost}"
+        );
+        ensure!(cost["conserved"] == true, "{cost}");
+    }
     Ok(())
 }

@@ -3,14 +3,16 @@
 //! ```text
 //! parent ── commands ──► dpdk-testpmd           io, macswap, 5tswap   ┐ in turn, round after round,
 //!        ── jobs ──────► this program again     the director's lcores ┘ one at a time
+//!        ── scrapes ───► directorctl serve ──► director run, the daemon itself
 //! ```
 //!
-//! Only the rim differs from the daemon: a director under test has the daemon's lcores, pipelines, tables and
+//! But for the exporter's cost only the rim differs from the daemon: a director under test has the daemon's lcores, pipelines, tables and
 //! snapshots, with services made here and no kernel beside it. Connections are opened by packets through the
 //! pipeline, over one turn of the timing wheel, and in another order than that in which their packets come.
 
 pub mod capture;
 pub mod case;
+pub mod exporter;
 pub mod flows;
 pub mod hugepages;
 pub mod instructions;

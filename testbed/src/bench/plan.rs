@@ -66,6 +66,8 @@ pub struct Plan {
     pub changes: u32,
     /// How long each load is held while latency is looked at.
     pub pace: Span,
+    /// How long a whole director is watched being scraped, or not, in milliseconds.
+    pub watched_ms: u64,
     /// Connections of the cases that are disturbed: by changes, by expiry, by packets at the wrong lcore.
     pub disturbed: u32,
 }
@@ -107,6 +109,7 @@ impl Plan {
             swap: Span { warm_up_ms: 200, run_ms: 10_000 },
             changes: 500,
             pace: Span { warm_up_ms: 500, run_ms: 5000 },
+            watched_ms: 5000,
             disturbed: 10_000,
         }
     }
@@ -132,6 +135,7 @@ impl Plan {
             swap: Span { warm_up_ms: 100, run_ms: 2000 },
             changes: 100,
             pace: Span { warm_up_ms: 200, run_ms: 1000 },
+            watched_ms: 3000,
             ..Plan::full()
         }
     }
@@ -155,6 +159,7 @@ impl Plan {
             swap: Span { warm_up_ms: 10, run_ms: 100 },
             changes: 5,
             pace: Span { warm_up_ms: 20, run_ms: 100 },
+            watched_ms: 300,
             disturbed: 1000,
         }
     }

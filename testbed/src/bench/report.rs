@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::case::Case;
+use super::exporter::ExporterCost;
 use super::machine::Machine;
 use super::rig::Sample;
 use super::span::median;
@@ -32,6 +33,8 @@ pub struct Report {
     pub bytes_per_connection: BTreeMap<String, f64>,
     /// What is disturbed by what, and how much.
     pub disturbances: Vec<Disturbance>,
+    /// What being scraped costs.
+    pub exporter: Vec<ExporterCost>,
     /// From an operator's edit until every lcore goes by it, in microseconds.
     pub change_visible_us: Option<Percentiles>,
     /// What the director adds to a packet's way, by load.
@@ -208,6 +211,7 @@ impl Report {
         self.cases.iter().chain(&self.stamped).all(|case| case.conserved)
             && self.new_connections.iter().all(|opening| opening.conserved)
             && self.disturbances.iter().all(|disturbance| disturbance.conserved)
+            && self.exporter.iter().all(|cost| cost.conserved)
     }
 
     /// For people.
@@ -262,6 +266,24 @@ impl Report {
                 d.ns_more,
                 d.events_per_second,
                 lost(d.conserved)
+            );
+        }
+        if !self.exporter.is_empty() {
+            text.push_str(
+                "\nmetrics scraped                         Mpps  quiet  ratio  scrapes/s  ms each\n",
+            );
+        }
+        for cost in &self.exporter {
+            let _ = writeln!(
+                text,
+                "{:<36}{:>8.2}{:>7.2}{:>7.3}{:>11.1}{:>9.2}{}",
+                cost.scraped,
+                cost.mpps,
+                cost.quiet,
+                cost.ratio,
+                cost.scrapes_per_second,
+                cost.scrape_ms,
+                lost(cost.conserved)
             );
         }
         if let Some(p) = self.change_visible_us {

@@ -20,7 +20,7 @@ use super::report::{
 use super::rig::Sample;
 use super::span::{Span, median};
 use super::testpmd::{Ground, MODES, Testpmd};
-use super::{capture, pcap_device};
+use super::{capture, exporter, pcap_device};
 use crate::error::{Context as _, Result};
 use crate::fail;
 
@@ -66,6 +66,7 @@ pub fn run(options: &Options) -> Result<Report> {
             new_connections: Vec::new(),
             bytes_per_connection: BTreeMap::new(),
             disturbances: Vec::new(),
+            exporter: Vec::new(),
             change_visible_us: None,
             latency: Vec::new(),
             seconds: BTreeMap::new(),
@@ -82,11 +83,12 @@ pub fn run(options: &Options) -> Result<Report> {
         run.timed("stamped", Run::stamped)?;
     }
     let wanted = |part: &str| options.only.as_ref().is_none_or(|text| part.contains(text.as_str()));
-    let parts: [(&str, Part); 4] = [
+    let parts: [(&str, Part); 5] = [
         ("new connections and memory", Run::openings),
         ("changes and expiry", Run::disturbances),
         ("hand-over", Run::hand_over),
         ("latency", Run::latency),
+        ("exporter", Run::exporter),
     ];
     for (name, part) in parts.into_iter().filter(|(name, _)| wanted(name)) {
         run.timed(name, part)?;
@@ -345,6 +347,13 @@ impl Run {
                 own_percentiles_ns: named(own_ns),
             });
         }
+        Ok(())
+    }
+
+    /// A whole director, scraped and not, in turn.
+    fn exporter(&mut self) -> Result<()> {
+        let span = std::time::Duration::from_millis(self.plan.watched_ms);
+        self.report.exporter = exporter::measure(&self.directory, self.plan.rounds, span)?;
         Ok(())
     }
 
