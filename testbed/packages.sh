@@ -5,7 +5,7 @@
 PACKAGES=(
     build-essential pkg-config clang libclang-14-dev libdpdk-dev dpdk
     dpdk-dev nginx-light vsftpd curl socat iproute2 iputils-ping iputils-tracepath traceroute ethtool nftables util-linux tcpdump
-    libusrsctp-examples sip-tester tshark ipvsadm ldirectord chromium prometheus
+    libusrsctp-examples sip-tester tshark ipvsadm ldirectord chromium prometheus debootstrap systemd-container
 )
 
 # Installs what is lacking, and says so.

@@ -11,6 +11,8 @@
 #![deny(unsafe_code)]
 
 #[cfg(feature = "dpdk")]
+pub mod cli;
+#[cfg(feature = "dpdk")]
 pub mod dpdk;
 pub mod id;
 pub mod kernel;
@@ -25,6 +27,7 @@ pub mod forward;
 pub mod fragment;
 pub mod ftp;
 pub mod lcore;
+pub mod log;
 pub mod memory;
 pub mod pipeline;
 mod prefetch;

@@ -1,6 +1,7 @@
 //! The testbed's programs: the demo, the demo's lab by hand, and the real servers and clients that labs use.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use testbed::error::Result;
 use testbed::lab::{browser, reap};
 use testbed::traffic::hold::{self, Hold, Speak};
 use testbed::traffic::{echo, spread, udp};
-use testbed::{decap, demo, ensure, pictures};
+use testbed::{decap, demo, ensure, pages, pictures};
 
 /// Virtual labs for Director: a demo, real servers and clients.
 #[derive(Parser)]
@@ -41,6 +42,11 @@ enum Command {
     },
     /// Make the pictures of the documentation anew: the status page of a lab's director.
     Pictures,
+    /// Write manual pages and shell completions of `director` and `directorctl`, for the package.
+    Pages {
+        /// A directory; made if it is not there, and emptied before.
+        directory: PathBuf,
+    },
     /// Take packets for a real server out of their tunnel, IPv4 or IPv6 in either.
     Decap {
         /// The tun device to make; packets come in by it.
@@ -137,6 +143,7 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Pictures => pictures::make(&browser::pictures()),
+        Command::Pages { directory } => pages::write(&directory),
         Command::Decap { device, vip } => decap::serve(&device, &vip),
         Command::UdpEcho(args) => echo::udp(&args.name, &args.listen),
         Command::TcpEcho(args) => echo::tcp(&args.name, &args.listen),

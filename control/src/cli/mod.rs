@@ -215,6 +215,12 @@ Examples:
     },
 }
 
+/// The commands and their arguments, for manual pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs `directorctl` with these arguments, the program's name first; by another name it is [`ipvsadm`].
 pub fn run<I, T>(arguments: I) -> ExitCode
 where

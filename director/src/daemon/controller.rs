@@ -225,6 +225,25 @@ impl Controller {
         }
     }
 
+    /// What runs, in a line.
+    pub(super) fn status(&self) -> String {
+        let state = self.state();
+        let services = state.model.services();
+        let servers: usize = services.values().map(|service| service.servers.len()).sum();
+        let cpus: Vec<String> = self.cpus.iter().map(u32::to_string).collect();
+        format!(
+            "{} virtual services, {servers} real servers; lcores on CPUs {}; {} ports",
+            services.len(),
+            cpus.join(", "),
+            self.ports.len()
+        )
+    }
+
+    /// Turns of each lcore's loop so far.
+    pub(super) fn turns(&self) -> impl Iterator<Item = u64> {
+        self.fleet.lcores().iter().map(|lcore| lcore.loops.get())
+    }
+
     /// Health checks have changed their state; without any, weights may be on their way up.
     pub(super) fn health_changed(&self, reports: &[Report]) {
         let mut state = self.state();

@@ -8,6 +8,7 @@ mod controller;
 mod drains;
 mod estimates;
 mod listing;
+mod manager;
 mod reasons;
 mod requests;
 mod start;
@@ -24,10 +25,12 @@ use control::protocol::Server;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::dpdk::close_on_exec;
+use crate::log;
 use crate::nexthop::Neighbour;
 use crate::stats::Estimator;
 use apply::Applying;
 use controller::Controller;
+use manager::Manager;
 pub use start::StartError;
 
 /// How often the control thread looks for wishes of lcores and for snapshots that came back.
@@ -85,6 +88,10 @@ pub fn run(config: &Config, text: &str, file: &Path) -> Result<(), StartError> {
             let _ = served.await;
         }));
         tracing::info!(file = %file.display(), socket = %config.socket.display(), "director is ready");
+        let mut manager = Manager::new();
+        manager.ready(controller.status());
+        let mut watch = tokio::time::interval(manager.interval());
+        watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
 
         let mut view = started.netlink().view();
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
@@ -124,7 +131,12 @@ pub fn run(config: &Config, text: &str, file: &Path) -> Result<(), StartError> {
                 _ = hangup.recv() => {
                     tokio::spawn(controller.clone().reload(file.clone()));
                 }
-                _ = estimation.tick() => controller.estimate(),
+                _ = estimation.tick() => {
+                    controller.estimate();
+                    manager.status(controller.status());
+                    log::report_left_out();
+                }
+                _ = watch.tick() => manager.watch(controller.turns()),
                 _ = keep_alive.tick() => {
                     for neighbour in controller.next_hops() {
                         controller.resolve(neighbour).await;
@@ -132,6 +144,8 @@ pub fn run(config: &Config, text: &str, file: &Path) -> Result<(), StartError> {
                 }
             }
         };
+        manager.stopping();
+        log::report_rest();
         let _ = stop_serving.send(());
         let _ = serving.await;
         controller.stopping().await;

@@ -251,6 +251,12 @@ pub(super) fn eal(lines: &[String], errno: i32, options: &EalOptions) -> Explain
     if let Some(said) = line(lines, &["failed to parse device"]) {
         return Explained::new(said, "correct eal_args in [dpdk], or the devices of the ports");
     }
+    if has(lines, &["Cannot init VFIO"]) {
+        return Explained::new(
+            "DPDK cannot look for vfio: is /sys/module there?",
+            "mount sysfs at /sys; in a container, pass /sys/module, read-only will do",
+        );
+    }
     if has(lines, &["Cannot create lock"]) || has(lines, &["Is another primary process running"]) {
         return Explained::new(
             "another DPDK program holds the same files",
@@ -319,6 +325,13 @@ mod tests {
         assert_eq!(explained.why, "no right to make dtap0");
         let tun = lines(&["tun_alloc(): Unable to open /dev/net/tun interface"]);
         assert_eq!(device("net_tap0", &tun, 0).why, "/dev/net/tun cannot be opened");
+    }
+
+    #[test]
+    fn a_container_without_modules_is_told_so() {
+        let said = lines(&["EAL: FATAL: Cannot init VFIO"]);
+        let explained = eal(&said, libc::EAGAIN, &EalOptions::default());
+        assert_eq!(explained.why, "DPDK cannot look for vfio: is /sys/module there?");
     }
 
     #[test]
