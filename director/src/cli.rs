@@ -28,12 +28,30 @@ pub enum Command {
         #[arg(long, value_name = "FILTER", default_value = "info")]
         log: String,
     },
-    /// Check a configuration and print what would be done with it. Exit status 2 if it is bad.
-    #[command(after_help = "Example:\n  director check --config /etc/director/director.toml")]
+    /// Check a configuration and the machine: print what would be done, what keeps the director from starting, what
+    /// costs speed and what to do, and what is good. Needs no running director, and touches nothing.
+    ///
+    /// Exit status 0 even with advice, 1 with something that keeps it from starting, 2 if the configuration is bad.
+    #[command(after_help = "\
+Examples:
+  director check --config /etc/director/director.toml
+  director check --config /etc/director/director.toml --json
+  director check --config /etc/director/director.toml --probe
+
+Costs are rules of thumb. With --probe the ports are opened, as root and not beside a running director.")]
     Check {
         /// The configuration.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Print what was found as one line of JSON instead.
+        #[arg(long)]
+        json: bool,
+        /// Open the ports, to see which queues and RSS their devices give, and close them again.
+        #[arg(long)]
+        probe: bool,
+        /// Where `/sys`, `/proc` and `/dev` of the machine are.
+        #[arg(long, value_name = "DIRECTORY", default_value = "/", hide = true, conflicts_with = "probe")]
+        root: PathBuf,
     },
     /// Print the versions of the director and of DPDK.
     Version,

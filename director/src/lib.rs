@@ -23,6 +23,7 @@ pub mod persistence;
 pub mod connection;
 #[cfg(feature = "dpdk")]
 pub mod daemon;
+pub mod doctor;
 pub mod forward;
 pub mod fragment;
 pub mod ftp;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use control::config::Config;
 use director::cli::{Cli, Command};
+use director::doctor::{self, Finding};
 use director::log::complain;
 use tracing_subscriber::EnvFilter;
 
@@ -15,13 +16,7 @@ const BAD_CONFIGURATION: u8 = 2;
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run { config, log } => run(&config, &log),
-        Command::Check { config } => match load(&config) {
-            Ok((config, _)) => {
-                print!("{}", config.plan());
-                ExitCode::SUCCESS
-            }
-            Err(status) => status,
-        },
+        Command::Check { config, json, probe, root } => check(&config, json, probe, &root),
         Command::Version => {
             println!("director {}", env!("CARGO_PKG_VERSION"));
             println!("{}", director::dpdk::Eal::version());
@@ -37,6 +32,27 @@ fn load(file: &Path) -> Result<(Config, String), ExitCode> {
         complain(errors);
         ExitCode::from(BAD_CONFIGURATION)
     })
+}
+
+fn check(file: &Path, json: bool, probe: bool, root: &Path) -> ExitCode {
+    let (config, _) = match load(file) {
+        Ok(config) => config,
+        Err(status) => return status,
+    };
+    let mut report = doctor::examine(&config, root);
+    // What keeps it from starting would only be said twice.
+    if probe && report.starts {
+        report = report.with(
+            director::daemon::probe(&config)
+                .unwrap_or_else(|error| vec![Finding::failure("port", error.to_string())]),
+        );
+    }
+    if json {
+        println!("{}", report.json());
+    } else {
+        print!("{}{report}", config.plan());
+    }
+    if report.starts { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn run(file: &Path, log: &str) -> ExitCode {

@@ -9,6 +9,7 @@ mod drains;
 mod estimates;
 mod listing;
 mod manager;
+mod probe;
 mod reasons;
 mod requests;
 mod start;
@@ -31,6 +32,7 @@ use crate::stats::Estimator;
 use apply::Applying;
 use controller::Controller;
 use manager::Manager;
+pub use probe::probe;
 pub use start::StartError;
 
 /// How often the control thread looks for wishes of lcores and for snapshots that came back.

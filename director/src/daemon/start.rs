@@ -319,7 +319,7 @@ impl Started {
     }
 }
 
-fn eal_options(config: &Config) -> EalOptions {
+pub(super) fn eal_options(config: &Config) -> EalOptions {
     let pci = config.ports.iter().filter(|port| matches!(port.kind, PortDevice::Pci));
     EalOptions {
         hugepages: match config.dpdk.hugepages {
@@ -336,7 +336,7 @@ fn eal_options(config: &Config) -> EalOptions {
 }
 
 /// Enough mbufs to fill every descriptor ring and every ring between threads, unless told otherwise.
-fn pool_config(config: &Config, lcores: usize) -> PoolConfig {
+pub(super) fn pool_config(config: &Config, lcores: usize) -> PoolConfig {
     let descriptors: usize = config
         .ports
         .iter()
@@ -374,6 +374,26 @@ fn kept_interface(port: &config::Port) -> Option<String> {
     }
 }
 
+/// What a port is asked for.
+pub(super) fn port_config(wanted: &config::Port, lcores: usize) -> PortConfig {
+    let is_pci = matches!(wanted.kind, PortDevice::Pci);
+    PortConfig {
+        rx_queues: lcores as u16,
+        tx_queues: lcores as u16,
+        rx_descriptors: wanted.rx_descriptors,
+        tx_descriptors: wanted.tx_descriptors,
+        mtu: wanted.mtu,
+        // The director's address is its kernel interface's, which is the port's own only on a NIC.
+        promiscuous: !is_pci && kept_interface(wanted).is_none(),
+        spread: match wanted.rss {
+            config::Rss::Symmetric => Spread::Symmetric,
+            config::Rss::Source => Spread::Source,
+            config::Rss::Destination => Spread::Destination,
+        },
+        socket: None,
+    }
+}
+
 fn open_port(
     eal: &Eal,
     pool: &MbufPool,
@@ -393,22 +413,7 @@ fn open_port(
             interface: interface.clone(),
         });
     }
-    let port_config = PortConfig {
-        rx_queues: lcores as u16,
-        tx_queues: lcores as u16,
-        rx_descriptors: wanted.rx_descriptors,
-        tx_descriptors: wanted.tx_descriptors,
-        mtu: wanted.mtu,
-        // The director's address is its kernel interface's, which is the port's own only on a NIC.
-        promiscuous: !is_pci && kept.is_none(),
-        spread: match wanted.rss {
-            config::Rss::Symmetric => Spread::Symmetric,
-            config::Rss::Source => Spread::Source,
-            config::Rss::Destination => Spread::Destination,
-        },
-        socket: None,
-    };
-    let port = Port::open(eal, id, &wanted.device, &port_config, pool)?;
+    let port = Port::open(eal, id, &wanted.device, &port_config(wanted, lcores), pool)?;
     let (mirror, interface, link) = match &wanted.mirror {
         MirrorKind::Interface(name) => {
             let mirror = Mirror::open(name, wanted.mtu, is_pci.then(|| port.mac()))?;
