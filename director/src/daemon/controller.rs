@@ -421,11 +421,11 @@ impl Controller {
 
     /// Asks an lcore and waits for its answer. `None` if it does not answer.
     pub(super) async fn ask(queries: &QueryBox, query: Query) -> Option<Query> {
-        queries.ask(Box::new(query));
+        let number = queries.ask(query);
         let deadline = Instant::now() + ANSWER_PATIENCE;
         loop {
-            if let Some(answer) = queries.answer() {
-                return Some(*answer);
+            if let Some(answer) = queries.answer(number) {
+                return Some(answer);
             }
             if Instant::now() >= deadline {
                 return None;

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use control::model::{ForwardingMethod, ServiceKey};
 use crossbeam::atomic::AtomicCell;
@@ -162,32 +162,46 @@ impl CounterCopy {
     }
 }
 
+/// Which question an answer is to. An lcore may answer one that its asker has given up, after the next was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Number(u64);
+
+/// A question with its number.
+struct Asked {
+    number: Number,
+    query: Query,
+}
+
 /// Where question and answer are put.
 #[derive(Default)]
 pub struct QueryBox {
-    asked: AtomicCell<Option<Box<Query>>>,
-    answered: AtomicCell<Option<Box<Query>>>,
+    asked: AtomicCell<Option<Box<Asked>>>,
+    answered: AtomicCell<Option<Box<Asked>>>,
     waiting: AtomicBool,
+    /// The number of the last question.
+    last: AtomicU64,
 }
 
 impl QueryBox {
     /// Asks. One question at a time: a new one replaces one that nobody has taken up.
-    pub fn ask(&self, query: Box<Query>) {
+    pub fn ask(&self, query: Query) -> Number {
+        let number = Number(self.last.fetch_add(1, Ordering::Relaxed) + 1);
         self.answered.take();
-        self.asked.swap(Some(query));
+        self.asked.swap(Some(Box::new(Asked { number, query })));
         self.waiting.store(true, Ordering::Release);
+        number
     }
 
-    /// The answer, once it is there.
-    pub fn answer(&self) -> Option<Box<Query>> {
-        self.answered.take()
+    /// The answer to a question, once it is there. One to another question is nobody's any more, and is freed.
+    pub fn answer(&self, number: Number) -> Option<Query> {
+        self.answered.take().filter(|answer| answer.number == number).map(|answer| answer.query)
     }
 }
 
 /// The lcore's end of a [`QueryBox`].
 pub(super) struct Answerer {
     queries: Arc<QueryBox>,
-    current: Option<Box<Query>>,
+    current: Option<Box<Asked>>,
     /// For how many turns the question has been worked on.
     turns: u32,
 }
@@ -217,9 +231,9 @@ impl Answerer {
                 self.turns = 0;
             }
         }
-        let Some(query) = &mut self.current else { return };
+        let Some(asked) = &mut self.current else { return };
         self.turns += 1;
-        let done = match query.as_mut() {
+        let done = match &mut asked.query {
             Query::Counters(copy) => {
                 **copy = CounterCopy::of(pipeline.counters());
                 true

@@ -381,19 +381,22 @@ fn questions_are_answered_between_bursts() {
         bench.feed(0, 0, &syn(30_000 + n));
     }
     bench.turn(30);
-    let ask = |cursor, room, filter| {
-        Box::new(Query::Connections { cursor, filter, found: Vec::with_capacity(room), next: None })
+    let ask = |cursor, room, filter| Query::Connections {
+        cursor,
+        filter,
+        found: Vec::with_capacity(room),
+        next: None,
     };
     let mut all = Vec::new();
     let mut cursor = Place::default();
     loop {
-        bench.queries[0].ask(ask(cursor, 100, ConnectionFilter::default()));
+        let number = bench.queries[0].ask(ask(cursor, 100, ConnectionFilter::default()));
         let mut answer = None;
         for _ in 0..10 {
             bench.turn(1);
-            answer = answer.or_else(|| bench.queries[0].answer());
+            answer = answer.or_else(|| bench.queries[0].answer(number));
         }
-        let Some(Query::Connections { found, next, .. }) = answer.map(|a| *a) else { panic!("no answer") };
+        let Some(Query::Connections { found, next, .. }) = answer else { panic!("no answer") };
         all.extend(found.iter().map(|c| c.client.port()));
         match next {
             Some(next) => cursor = next,
@@ -404,19 +407,43 @@ fn questions_are_answered_between_bursts() {
     assert_eq!(all, (30_000..30_600).collect::<Vec<_>>());
 
     let filter = ConnectionFilter { server: Some("10.0.2.12:8080".parse().unwrap()), ..Default::default() };
-    bench.queries[0].ask(ask(Place::default(), 1000, filter));
+    let number = bench.queries[0].ask(ask(Place::default(), 1000, filter));
     bench.turn(10);
-    let Some(Query::Connections { found, next: None, .. }) = bench.queries[0].answer().map(|a| *a) else {
+    let Some(Query::Connections { found, next: None, .. }) = bench.queries[0].answer(number) else {
         panic!()
     };
     assert_eq!(found.len(), 300);
     assert!(found.iter().all(|c| c.server.ip() == ip("10.0.2.12")));
 
     let nothing = director::lcore::query::CounterCopy::of(&LcoreCounters::new(0));
-    bench.queries[0].ask(Box::new(Query::Counters(Box::new(nothing))));
+    let number = bench.queries[0].ask(Query::Counters(Box::new(nothing)));
     bench.turn(1);
-    let Some(Query::Counters(copy)) = bench.queries[0].answer().map(|a| *a) else { panic!() };
+    let Some(Query::Counters(copy)) = bench.queries[0].answer(number) else { panic!() };
     assert_eq!((copy.received, copy.conserved), (600, true));
+}
+
+#[test]
+fn the_answer_to_a_question_that_was_given_up_is_not_the_answer_to_the_next() {
+    let mut bench = bench(1);
+    for n in 0..600 {
+        bench.feed(0, 0, &syn(30_000 + n));
+    }
+    bench.turn(30);
+    let ask = |filter| {
+        let found = Vec::with_capacity(1000);
+        Query::Connections { cursor: Place::default(), filter, found, next: None }
+    };
+    let nobody = ConnectionFilter { client: Some(ip("10.0.9.9")), ..ConnectionFilter::default() };
+    let given_up = bench.queries[0].ask(ask(nobody));
+    bench.turn(1);
+    let number = bench.queries[0].ask(ask(ConnectionFilter::default()));
+    // What was found for the first one comes back here, while the second one is worked on.
+    bench.turn(1);
+    assert!(bench.queries[0].answer(number).is_none());
+    bench.turn(10);
+    let Some(Query::Connections { found, .. }) = bench.queries[0].answer(number) else { panic!("no answer") };
+    assert_eq!(found.len(), 600);
+    assert!(bench.queries[0].answer(given_up).is_none());
 }
 
 #[test]
@@ -442,13 +469,13 @@ fn a_million_connections_are_listed_without_a_long_turn() {
         (Place::default(), 0, 0u32, std::time::Duration::ZERO);
     loop {
         let found = Vec::with_capacity(1_000);
-        bench.queries[0].ask(Box::new(Query::Connections { cursor, filter, found, next: None }));
+        let number = bench.queries[0].ask(Query::Connections { cursor, filter, found, next: None });
         let next = loop {
             let begun = std::time::Instant::now();
             bench.turn(1);
             longest = longest.max(begun.elapsed());
             turns += 1;
-            match bench.queries[0].answer().map(|answer| *answer) {
+            match bench.queries[0].answer(number) {
                 Some(Query::Connections { found, next, .. }) => {
                     assert!(found.is_empty());
                     break next;
