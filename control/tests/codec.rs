@@ -12,13 +12,14 @@ use control::model::{
 };
 use control::plan::{Difference, Fate, KeyChange, Moves, ServerChange, ServiceChange};
 use control::protocol::{
-    Applied, CheckHealth, ConfigDiff, ConfigHistory, ConnectionFilter, ConnectionList, ConnectionStatus,
-    Counters, DrainList, DrainStatus, Envelope, Framer, HealthList, HistogramList, Latency, LatencyBucket,
-    LatencyDistribution, LatencyHistogram, LatencySummary, LcoreStats, Outcome, PersistenceChange,
+    Applied, CandidateStatus, CheckHealth, ConfigDiff, ConfigHistory, ConnectionFilter, ConnectionList,
+    ConnectionStatus, Counters, DrainList, DrainStatus, Envelope, Explanation, ExplanationStep, Framer,
+    HealthList, HistogramList, Latency, LatencyBucket, LatencyDistribution, LatencyHistogram, LatencySummary,
+    LcoreStats, LeavingPacket, Missing, NextHopStatus, Outcome, PacketSketch, PersistenceChange,
     PersistenceOptions, PortStats, RateList, Rates, ReasonList, ReasonStatus, Refusal, Reply, Request,
-    ServerHealth, ServerRates, ServerStatus, ServiceHealth, ServiceList, ServiceRates, ServiceStatus,
-    SettingsList, Stats, TemplateFilter, TemplateList, TemplateStatus, TimeoutsInForce, Version,
-    decode_reply, decode_request, encode_reply, encode_request,
+    SctpChunk, ServerHealth, ServerRates, ServerStatus, ServiceHealth, ServiceList, ServiceRates,
+    ServiceStatus, SettingsList, Stats, TcpFlag, TemplateFilter, TemplateList, TemplateStatus,
+    TimeoutsInForce, Version, decode_reply, decode_request, encode_reply, encode_request,
 };
 use proptest::array::uniform7;
 use proptest::collection::{btree_map, vec};
@@ -207,8 +208,65 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::ConfigHistory {}),
         any::<(Option<String>, Option<String>)>()
             .prop_map(|(text, source)| Request::ConfigDiff { text, source }),
+        sketch().prop_map(|packet| Request::Explain { packet }),
         Just(Request::Version {}),
     ]
+}
+
+prop_compose! {
+    fn sketch()(
+        protocol in protocol(), from in address(), to in address(),
+        flags in option::of(vec(select(TcpFlag::ALL.to_vec()), 0..4)),
+        chunk in option::of(select(SctpChunk::ALL.map(|(chunk, ..)| chunk).to_vec())),
+        size: Option<u16>, df: Option<bool>, [ttl, dscp, port]: [Option<u8>; 3], call_id: Option<String>,
+    ) -> PacketSketch {
+        PacketSketch { protocol, from, to, flags, chunk, size, ttl, df, dscp, port, call_id }
+    }
+}
+
+prop_compose! {
+    fn candidate()(
+        address in address(), weight: u16, [active, inactive]: [u64; 2], [upper, lower]: [u32; 2],
+        health in option::of(standing()), [overloaded, available, chosen]: [bool; 3],
+    ) -> CandidateStatus {
+        let (weight, thresholds) = (Weight(weight), Thresholds { upper, lower });
+        CandidateStatus { address, weight, active, inactive, thresholds, overloaded, health, available, chosen }
+    }
+}
+
+prop_compose! {
+    fn next_hop()(
+        address: IpAddr, interface: String, port: u8, vlans: Vec<u16>, mac: Option<String>, mtu: u16,
+    ) -> NextHopStatus {
+        NextHopStatus { address, interface, port, vlans, mac, mtu }
+    }
+}
+
+prop_compose! {
+    fn leaving()(
+        source: IpAddr, destination: IpAddr, [source_port, destination_port]: [Option<u16>; 2], size: u16,
+    ) -> LeavingPacket {
+        LeavingPacket { source, source_port, destination, destination_port, size }
+    }
+}
+
+prop_compose! {
+    fn explanation()(
+        packet in sketch(), lcore: u8, steps: Vec<(String, String)>, service in option::of(service()),
+        connection in option::of(connection()), template in option::of(template()),
+        candidates in vec(candidate(), 0..3), (server, method, tunnel) in option::of((address(), method(), tunnel()))
+            .prop_map(|reached| (reached.map(|r| r.0), reached.map(|r| r.1), reached.map(|r| r.2))),
+        leaves in option::of(leaving()), next_hop in option::of(next_hop()),
+        [action, reason, meaning]: [String; 3], missing: Option<[String; 3]>, mark in option::of(1..=u32::MAX),
+    ) -> Explanation {
+        let step = |(step, finding)| ExplanationStep { step, finding };
+        let missing = missing.map(|[code, message, remedy]| Missing { code, message, remedy });
+        let mark = mark.and_then(std::num::NonZeroU32::new).map(Mark);
+        Explanation {
+            packet, assumed: vec![action.clone()], lcore, steps: steps.into_iter().map(step).collect(), mark, service,
+            connection, template, candidates, server, method, tunnel, leaves, next_hop, action, reason, meaning, missing,
+        }
+    }
 }
 
 prop_compose! {
@@ -446,6 +504,7 @@ fn reply() -> impl Strategy<Value = Reply> {
             tcp_fin,
             udp
         })),
+        explanation().prop_map(|explanation| Reply::Explanation(Box::new(explanation))),
         vec(service_health(), 0..3).prop_map(|health| Reply::Health(HealthList { health })),
         (any::<u64>(), vec(any::<(u8, String)>(), 0..3)).prop_map(|(uptime_ms, histograms)| {
             let histograms =

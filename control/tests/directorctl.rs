@@ -662,3 +662,40 @@ fn a_long_configuration_is_for_those_who_may_change_things() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(2) && errors.contains("line-too-long"), "{errors}");
 }
+
+#[test]
+fn a_packet_is_explained_step_by_step() {
+    let running = Running::start(0, Limits::default());
+    let text = good(
+        &running,
+        "explain --from 10.0.1.1:40000 --to 10.99.0.1:80 --flags syn,ack --size 100 --no-df --ttl 9",
+    );
+    assert_eq!(
+        text,
+        "\
+Packet     TCP 10.0.1.1:40000 -> 10.99.0.1:80 syn,ack, 100 bytes, TTL 9
+owner      lcore 1 of 2
+scheduler  wlc: 10.0.2.12:8080 is chosen
+verdict    hold, request_nat: From a client to a real server by NAT. Real server 10.0.2.12:8080 Masq
+assumed: ttl
+
+RealServer      Weight  ActiveConn  InActConn  Standing
+10.0.2.11:8080       2           3          4  overloaded (upper threshold 7)
+10.0.2.12:8080       2           3          4  chosen, health in
+
+missing: the Ethernet address of 10.0.2.12 on lan0 is not known (next-hop-unresolved)
+  try: see that it answers
+"
+    );
+    let json = good(
+        &running,
+        "--json explain --proto sctp --from 10.0.1.1:1 --to 10.99.0.1:80 --chunk init-ack --port 1 --dscp 46",
+    );
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    let packet = json!({
+        "protocol": "sctp", "from": "10.0.1.1:1", "to": "10.99.0.1:80", "chunk": "init-ack", "port": 1, "dscp": 46
+    });
+    assert_eq!((&json["packet"], &json["reason"]), (&packet, &json!("request_nat")));
+    let complaint = bad(&running.path, "explain --from 10.0.1.1:1 --to 10.99.0.1:80 --flags synack", 2);
+    assert!(complaint.contains("[possible values: fin, syn, rst, psh, ack, urg]"), "{complaint}");
+}

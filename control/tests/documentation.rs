@@ -1,9 +1,9 @@
 //! docs/protocol.md and docs/directorctl.md keep up with the code.
 
 use control::protocol::{
-    Applied, ConfigDiff, ConfigHistory, ConnectionList, Done, DrainList, HealthList, HistogramList, Latency,
-    RateList, ReasonList, Refusal, Request, ServiceList, SettingsList, Stats, TemplateList, TimeoutsInForce,
-    Version, decode_reply, decode_request, encode_request,
+    Applied, ConfigDiff, ConfigHistory, ConnectionList, Done, DrainList, Explanation, HealthList,
+    HistogramList, Latency, RateList, ReasonList, Refusal, Request, ServiceList, SettingsList, Stats,
+    TemplateList, TimeoutsInForce, Version, decode_reply, decode_request, encode_request,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -92,6 +92,7 @@ fn every_example_reply_is_what_the_code_makes_of_it() {
             ("config.apply" | "config.rollback", Ok(ok)) => shown_exactly::<Applied>(request, &ok),
             ("config.history", Ok(ok)) => shown_exactly::<ConfigHistory>(request, &ok),
             ("latency", Ok(ok)) => shown_exactly::<Latency>(request, &ok),
+            ("explain", Ok(ok)) => shown_exactly::<Explanation>(request, &ok),
             ("version", Ok(ok)) if ok != serde_json::json!({}) => shown_exactly::<Version>(request, &ok),
             (_, Ok(ok)) => shown_exactly::<Done>(request, &ok),
         }
@@ -166,6 +167,7 @@ fn the_tour_shows_every_command() {
         "health",
         "health --failing",
         "top",
+        "explain",
         "version",
         "completion",
     ] {

@@ -24,6 +24,7 @@ pub mod connection;
 #[cfg(feature = "dpdk")]
 pub mod daemon;
 pub mod doctor;
+pub mod explain;
 pub mod forward;
 pub mod fragment;
 pub mod ftp;

@@ -5,6 +5,7 @@ mod config_file;
 mod connection;
 mod diff;
 mod drain;
+mod explain;
 mod health;
 mod history;
 mod import;
@@ -198,6 +199,14 @@ Examples:
     /// Watch services, real servers, lcores, ports, drops and latency on a terminal
     #[command(after_help = top::HELP)]
     Top(top::Options),
+    /// Explain what would become of a packet, and why; nothing is changed
+    #[command(after_help = "\
+Examples:
+  directorctl explain --from 192.0.2.7:40000 --to 10.99.0.1:80
+  directorctl explain --proto udp --from 192.0.2.7:5353 --to 10.99.0.1:53 --size 1400
+  directorctl explain --from 10.0.2.11:8080 --to 192.0.2.7:40000 --flags syn,ack
+  directorctl --json explain --from 192.0.2.7:40000 --to 10.99.0.1:80 | jq -r .reason")]
+    Explain(explain::Options),
 
     /// Show the versions of directorctl, the running director, DPDK and the protocol
     #[command(after_help = "Examples:\n  directorctl version\n  directorctl --json version")]
@@ -282,6 +291,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Latency(options) => latency::run(&options, &mut session),
         Command::Reasons => reasons::run(&mut session),
         Command::Health(options) => health::run(options, &mut session),
+        Command::Explain(options) => explain::run(options, &mut session),
         Command::Version => version::run(&mut session),
         Command::Template(command) => template::run(command, &mut session),
         Command::Save => save::run(&mut session),

@@ -8,6 +8,7 @@ mod codec;
 mod config;
 mod connection;
 mod drain;
+mod explain;
 mod health;
 mod histograms;
 mod inforce;
@@ -29,6 +30,10 @@ pub use codec::{
 };
 pub use config::{Applied, ConfigDiff, ConfigHistory};
 pub use drain::{DEFAULT_DEADLINE, DrainList, DrainStatus};
+pub use explain::{
+    CandidateStatus, Explanation, ExplanationStep, LeavingPacket, Missing, NextHopStatus, PacketSketch,
+    SctpChunk, TcpFlag,
+};
 pub use health::{CheckHealth, HealthList, ServerHealth, ServiceHealth};
 pub use histograms::{HistogramList, LatencyHistogram};
 pub use inforce::{SettingsList, TimeoutsInForce};

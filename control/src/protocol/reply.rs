@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Applied, ConfigDiff, ConfigHistory};
 use super::drain::DrainList;
+use super::explain::Explanation;
 use super::health::HealthList;
 use super::histograms::HistogramList;
 use super::inforce::{SettingsList, TimeoutsInForce};
@@ -51,6 +52,8 @@ pub enum Reply {
     ConfigHistory(ConfigHistory),
     /// To `reasons`.
     Reasons(ReasonList),
+    /// To `explain`.
+    Explanation(Box<Explanation>),
     /// To `version`.
     Version(Version),
     /// To `settings`.

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::drain::default_deadline;
+use super::explain::PacketSketch;
 use super::options::{PersistenceChange, PersistenceOptions};
 use super::strict::{strict_server, strict_service, strict_service_option};
 use super::template::TemplateFilter;
@@ -285,6 +286,13 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         source: Option<String>,
     },
+    /// What would become of a packet, and why; nothing is changed. Precondition: the packet's addresses are of one version
+    /// of IP, and its port, if given, is one of the director's.
+    #[serde(rename = "explain")]
+    Explain {
+        /// The packet.
+        packet: PacketSketch,
+    },
     /// Versions of the director, of DPDK and of this protocol. No precondition.
     #[serde(rename = "version")]
     Version {},
@@ -292,7 +300,7 @@ pub enum Request {
 
 impl Request {
     /// Every value `"request"` may have.
-    pub const NAMES: [&'static str; 29] = [
+    pub const NAMES: [&'static str; 30] = [
         "service.add",
         "service.edit",
         "service.delete",
@@ -321,6 +329,7 @@ impl Request {
         "config.rollback",
         "config.history",
         "config.diff",
+        "explain",
         "version",
     ];
 
@@ -355,6 +364,7 @@ impl Request {
             Request::ConfigRollback { .. } => "config.rollback",
             Request::ConfigHistory {} => "config.history",
             Request::ConfigDiff { .. } => "config.diff",
+            Request::Explain { .. } => "explain",
             Request::Version {} => "version",
         }
     }
@@ -390,6 +400,7 @@ impl Request {
             | Request::Health { .. }
             | Request::ConfigHistory {}
             | Request::ConfigDiff { .. }
+            | Request::Explain { .. }
             | Request::Version {} => false,
         }
     }

@@ -14,16 +14,18 @@ use control::drain::{Drains, End, Plan};
 use control::health::Standing;
 use control::history::Version as Kept;
 use control::model::{
-    ForwardingMethod, PersistenceEdit, Protocol, ServiceKey, SettingError, Settings, Timeouts, Weight,
+    ForwardingMethod, PersistenceEdit, Protocol, ServiceKey, SettingError, Settings, Thresholds, Timeouts,
+    Weight,
 };
 use control::plan::{Difference, Fate, KeyChange, Moves, ServerChange, ServiceChange};
 use control::protocol::{
-    Applied, CheckHealth, ConfigDiff, ConfigHistory, ConnectionFilter, ConnectionList, ConnectionStatus,
-    Counters, Handler, HealthList, HistogramList, Latency, LatencyBucket, LatencyDistribution,
-    LatencyHistogram, LatencySummary, LcoreStats, Limits, Outcome, Peer, PortStats, RateList, Rates,
-    ReasonList, ReasonStatus, Refusal, Reply, Request, Server, ServerHealth, ServerRates, ServerStatus,
-    ServiceHealth, ServiceList, ServiceRates, ServiceStatus, Stats, TemplateList, TemplateStatus,
-    TimeoutsInForce, Version,
+    Applied, CandidateStatus, CheckHealth, ConfigDiff, ConfigHistory, ConnectionFilter, ConnectionList,
+    ConnectionStatus, Counters, Explanation, ExplanationStep, Handler, HealthList, HistogramList, Latency,
+    LatencyBucket, LatencyDistribution, LatencyHistogram, LatencySummary, LcoreStats, LeavingPacket, Limits,
+    Missing, NextHopStatus, Outcome, PacketSketch, Peer, PortStats, RateList, Rates, ReasonList,
+    ReasonStatus, Refusal, Reply, Request, Server, ServerHealth, ServerRates, ServerStatus, ServiceHealth,
+    ServiceList, ServiceRates, ServiceStatus, Stats, TcpFlag, TemplateList, TemplateStatus, TimeoutsInForce,
+    Version,
 };
 use serde_json::Value;
 
@@ -320,6 +322,10 @@ impl Handler for FakeDirector {
                 }
                 return Ok(Reply::ConfigDiff(diff));
             }
+
+            Request::Explain { packet } => {
+                return Ok(Reply::Explanation(Box::new(Explanation { packet, ..explanation() })));
+            }
             Request::Version {} => {
                 let dpdk = "DPDK 22.11.5".to_owned();
                 return Ok(Reply::Version(Version { director: "9.8.7".to_owned(), dpdk, protocol: 1 }));
@@ -347,6 +353,82 @@ fn change() -> ServiceChange {
             lose_server: 1,
             clients_per_mille: Some(251),
             new_per_mille: None,
+        }),
+    }
+}
+
+/// What becomes of a first packet of a service with one real server that is overloaded and one that is not.
+pub(crate) fn explanation() -> Explanation {
+    let candidate = CandidateStatus {
+        address: "10.0.2.11:8080".parse().expect("an address"),
+        weight: Weight(2),
+        active: 3,
+        inactive: 4,
+        thresholds: Thresholds { upper: 7, lower: 0 },
+        overloaded: true,
+        health: None,
+        available: false,
+        chosen: false,
+    };
+    let other = CandidateStatus {
+        address: "10.0.2.12:8080".parse().expect("an address"),
+        thresholds: Thresholds::default(),
+        overloaded: false,
+        health: Some(Standing::In),
+        available: true,
+        chosen: true,
+        ..candidate.clone()
+    };
+    let step =
+        |step: &str, finding: &str| ExplanationStep { step: step.to_owned(), finding: finding.to_owned() };
+    let end = |text: &str| text.parse().expect("an address");
+    Explanation {
+        packet: PacketSketch {
+            protocol: Protocol::Tcp,
+            from: end("10.0.1.1:40000"),
+            to: end("10.99.0.1:80"),
+            flags: Some(vec![TcpFlag::Syn]),
+            chunk: None,
+            size: Some(40),
+            ttl: Some(64),
+            df: Some(true),
+            dscp: Some(0),
+            port: Some(0),
+            call_id: None,
+        },
+        assumed: vec!["ttl".to_owned()],
+        lcore: 1,
+        steps: vec![step("owner", "lcore 1 of 2"), step("scheduler", "wlc: 10.0.2.12:8080 is chosen")],
+        mark: None,
+        service: Some("tcp 10.99.0.1:80".parse().expect("a service")),
+        connection: None,
+        template: None,
+        candidates: vec![candidate, other],
+        server: Some(end("10.0.2.12:8080")),
+        method: Some(ForwardingMethod::Nat),
+        tunnel: None,
+        leaves: Some(LeavingPacket {
+            source: end("10.0.1.1:40000").ip(),
+            source_port: Some(40_000),
+            destination: end("10.0.2.12:8080").ip(),
+            destination_port: Some(8080),
+            size: 40,
+        }),
+        next_hop: Some(NextHopStatus {
+            address: end("10.0.2.12:0").ip(),
+            interface: "lan0".to_owned(),
+            port: 1,
+            vlans: vec![7],
+            mac: None,
+            mtu: 1500,
+        }),
+        action: "hold".to_owned(),
+        reason: "request_nat".to_owned(),
+        meaning: "From a client to a real server by NAT.".to_owned(),
+        missing: Some(Missing {
+            code: "next-hop-unresolved".to_owned(),
+            message: "the Ethernet address of 10.0.2.12 on lan0 is not known".to_owned(),
+            remedy: "see that it answers".to_owned(),
         }),
     }
 }

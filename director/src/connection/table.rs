@@ -250,6 +250,29 @@ impl<A: Address> ConnectionTable<A> {
         Ok(place)
     }
 
+    /// Whether there is a place for one more connection.
+    pub fn has_room(&self) -> bool {
+        self.free != NONE || (self.fresh as usize) < self.entries.len()
+    }
+
+    /// Takes up a connection as it is in another table. Without room, it is not there.
+    pub(crate) fn adopt(&mut self, connection: &Connection<A>, now: Tick) {
+        let Some(place) = self.take_place() else { return };
+        self.entries[place.0 as usize] = *connection;
+        let (request, reply) = (self.hash(&connection.request_key()), self.hash(&connection.reply_key()));
+        self.index_insert(request, place);
+        if connection.is_reply_indexed() {
+            self.index_insert(reply, place);
+        }
+        self.hang_up(place, now);
+        self.live += 1;
+    }
+
+    /// Has no room any more.
+    pub(crate) fn close(&mut self) {
+        (self.free, self.fresh) = (NONE, self.entries.len() as u32);
+    }
+
     /// Removes a connection: no packet finds it any more. Its place is used again once the wheel has
     /// come by, within [one turn](TURN).
     pub fn remove(&mut self, id: ConnId) {

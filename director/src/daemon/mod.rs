@@ -7,6 +7,7 @@ mod apply;
 mod controller;
 mod drains;
 mod estimates;
+mod explain;
 mod listing;
 mod manager;
 mod probe;

@@ -7,7 +7,7 @@ use control::model::{Edit, EditError, PersistenceEdit, ServiceKey, SettingError,
 use control::protocol::{Handler, PROTOCOL_VERSION, Peer, Refusal, Reply, Request, Version};
 
 use super::controller::{Controller, exhausted, refuse};
-use super::{listing, reasons, templates};
+use super::{explain, listing, reasons, templates};
 use crate::dpdk::Eal;
 use crate::service::Services;
 
@@ -92,6 +92,7 @@ impl Handler for Controller {
             }
             Request::ConfigHistory {} => Ok(self.history().await),
             Request::ConfigDiff { text, source } => self.diff(text, source).await,
+            Request::Explain { packet } => explain::explain(self, packet).await,
             Request::Version {} => Ok(Reply::Version(Version {
                 director: env!("CARGO_PKG_VERSION").into(),
                 dpdk: Eal::version(),

@@ -83,13 +83,53 @@ impl Expectations {
 
     /// Takes the expectation of a connection from this end to that one: each serves one connection.
     pub fn take(&self, from: SocketAddr, to: SocketAddr, now: Tick) -> Option<Expectation> {
-        let any_port = SocketAddr::new(from.ip(), 0);
-        [Name { from, to }, Name { from: any_port, to }].iter().find_map(|name| {
+        Self::names(from, to).iter().find_map(|name| {
             let taken = self.with(name, |shard| shard.remove(name));
             taken
                 .filter(|(_, since)| now.since_anyones(*since) < PATIENCE)
                 .map(|(expectation, _)| expectation)
         })
+    }
+
+    /// What a connection from this end to that one is expected by, the first that counts first, each with its age.
+    fn concerning(
+        &self,
+        from: SocketAddr,
+        to: SocketAddr,
+    ) -> impl Iterator<Item = (Name, (Expectation, Tick))> {
+        let known =
+            |name: Name| self.with(&name, |shard| shard.get(&name).copied()).map(|known| (name, known));
+        Self::names(from, to).into_iter().filter_map(known)
+    }
+
+    /// The real servers to which a connection from this end to that one may be expected.
+    pub fn servers(&self, from: SocketAddr, to: SocketAddr) -> impl Iterator<Item = ServerId> {
+        self.concerning(from, to).map(|(_, (expectation, _))| expectation.server)
+    }
+
+    /// What concerns a connection from this end to that one, in a table of its own; and whether a client has data
+    /// connections with a real server.
+    pub fn copy(
+        &self,
+        from: SocketAddr,
+        to: SocketAddr,
+        control: Option<(IpAddr, ServerId)>,
+    ) -> Expectations {
+        let copy = Expectations::default();
+        for (name, expected) in self.concerning(from, to) {
+            copy.with(&name, |shard| shard.insert(name, expected));
+        }
+        if let Some((client, server)) = control
+            && self.data.any(client, server)
+        {
+            copy.data.begins(client, server);
+        }
+        copy
+    }
+
+    /// What a connection from this end to that one may be expected by.
+    fn names(from: SocketAddr, to: SocketAddr) -> [Name; 2] {
+        [Name { from, to }, Name { from: SocketAddr::new(from.ip(), 0), to }]
     }
 
     /// Those that have come, and live.

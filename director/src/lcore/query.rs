@@ -10,7 +10,7 @@ use control::model::{ForwardingMethod, ServiceKey};
 use crossbeam::atomic::AtomicCell;
 
 use crate::connection::{Address, Connection, ConnectionTable, State, protocol_of};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Impression, Pipeline};
 use crate::service::Snapshot;
 use crate::stats::{LcoreCounters, Reason};
 use crate::time::Tick;
@@ -115,6 +115,8 @@ pub enum Query {
     },
     /// All counters at one moment between bursts.
     Counters(Box<CounterCopy>),
+    /// What bears on a packet.
+    Impression(Box<Impression>),
 }
 
 /// Counters of an lcore at one moment.
@@ -234,6 +236,10 @@ impl Answerer {
         let Some(asked) = &mut self.current else { return };
         self.turns += 1;
         let done = match &mut asked.query {
+            Query::Impression(impression) => {
+                pipeline.impress(snapshot, now, impression);
+                true
+            }
             Query::Counters(copy) => {
                 **copy = CounterCopy::of(pipeline.counters());
                 true

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::routes::{RouteTable, source_address};
+use super::routes::{RouteTable, is_within, source_address};
 use super::{KernelView, MacAddr, Neighbour, Vlans};
 use crate::id::{IfIndex, PortId};
 
@@ -53,6 +53,19 @@ impl Hop {
             Hop::Local | Hop::NoRoute => u16::MAX,
         }
     }
+}
+
+/// Why there is no way to an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoWay {
+    /// The kernel knows no route.
+    NoRoute,
+    /// The interface that would lead there is down.
+    LinkDown(String),
+    /// The route's interface is neither a port's nor a VLAN interface on one.
+    NotAPort(String),
+    /// The route's interface has no Ethernet address.
+    NoMac(String),
 }
 
 /// The kernel's interface of a port: its mirror, or the one that the kernel keeps.
@@ -187,6 +200,34 @@ impl NextHops {
     pub fn source_toward(&self, ip: IpAddr) -> Option<IpAddr> {
         let route = self.routes.lookup(ip)?;
         source_address(&self.view, route, ip)
+    }
+
+    /// The name of an interface.
+    pub fn name_of(&self, link: IfIndex) -> Option<&str> {
+        self.view.links.get(&link).map(|link| link.name.as_str())
+    }
+
+    /// Why there is no way to an address.
+    pub fn why_no_way(&self, ip: IpAddr) -> NoWay {
+        let name = |link: IfIndex| self.name_of(link).unwrap_or("?").to_owned();
+        if let Some(route) = self.routes.lookup(ip) {
+            return match self.view.links.get(&route.link) {
+                Some(link) if self.outs.contains_key(&route.link) && link.mac.is_none() => {
+                    NoWay::NoMac(link.name.clone())
+                }
+                _ => NoWay::NotAPort(name(route.link)),
+            };
+        }
+        // The kernel forgets the routes of an interface that goes down, but not its addresses.
+        let is_down = |link: &IfIndex| self.view.links.get(link).is_some_and(|link| !link.up);
+        let routes = self.view.routes.iter().map(|route| (route.network, route.prefix_len, route.link));
+        let subnets =
+            self.view.addresses.iter().map(|address| (address.ip, address.prefix_len, address.link));
+        let down = routes
+            .chain(subnets)
+            .filter(|(network, len, link)| is_down(link) && is_within(ip, *network, *len))
+            .max_by_key(|(_, len, _)| *len);
+        down.map_or(NoWay::NoRoute, |(.., link)| NoWay::LinkDown(name(link)))
     }
 
     /// The VLAN interfaces on ports.

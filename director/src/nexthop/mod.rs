@@ -5,7 +5,7 @@ mod routes;
 mod view;
 mod vlan;
 
-pub use hop::{CachedEgress, Egress, Hop, NextHops, PortLink, Unresolved};
+pub use hop::{CachedEgress, Egress, Hop, NextHops, NoWay, PortLink, Unresolved};
 pub use routes::{RouteTable, source_address};
 pub use view::{Address, KernelView, Link, MacAddr, Neighbour, Route, VlanLink};
 pub use vlan::{Vlan, Vlans};

@@ -24,6 +24,11 @@ fn network(ip: IpAddr, len: u8) -> u128 {
     if host_bits == 128 { 0 } else { bits >> host_bits << host_bits }
 }
 
+/// Whether a network holds an address.
+pub(super) fn is_within(ip: IpAddr, of: IpAddr, len: u8) -> bool {
+    ip.is_ipv4() == of.is_ipv4() && network(ip, len) == network(of, len)
+}
+
 impl RouteTable {
     /// The routes of `view` whose links are up.
     pub fn build(view: &KernelView) -> RouteTable {

@@ -74,6 +74,26 @@ impl Shard {
         None
     }
 
+    /// The template of this name and its slot, be it over or not.
+    pub(super) fn peek(&self, hash: u64, name: &Name<'_>) -> Option<(u32, &Template)> {
+        let is_it = |at: &u32| {
+            self.slots[*at as usize].template.key == name.key
+                && self.call_ids.get(*at as usize) == name.call_id
+        };
+        let at = *self.by_name.find(hash, is_it)?;
+        Some((at, &self.slots[at as usize].template))
+    }
+
+    /// How many slots the next [`Shard::sweep`] will free, this one left out.
+    pub(super) fn foresee_sweep(&self, now: Tick, but: Option<u32>) -> usize {
+        let ahead = (1..=SWEEP.min(self.slots.len())).map(|step| (self.cursor + step) % self.slots.len());
+        let is_freed = |at: &usize| {
+            let slot = &self.slots[*at];
+            slot.taken && slot.listed && slot.template.is_over(now) && but != Some(*at as u32)
+        };
+        ahead.filter(is_freed).count()
+    }
+
     /// Adds a template under a name that no other one has.
     pub(super) fn insert(&mut self, hash: u64, template: Template, call_id: &[u8]) -> u32 {
         let slot = Slot { template, hash, listed: true, taken: true };
@@ -99,7 +119,7 @@ impl Shard {
 
     /// Frees a slot that nobody finds and no connection names.
     pub(super) fn tidy(&mut self, at: u32) {
-        let slot = &mut self.slots[at as usize];
+        let Some(slot) = self.slots.get_mut(at as usize) else { return };
         if slot.taken && !slot.listed && slot.template.controlled() == 0 {
             slot.taken = false;
             self.free.push(at);

@@ -26,7 +26,10 @@ impl TemplateId {
     /// No template.
     pub const NONE: TemplateId = TemplateId(u32::MAX);
 
-    fn new(shard: u32, slot: u32) -> TemplateId {
+    /// One that no table has.
+    pub(super) const ELSEWHERE: TemplateId = TemplateId(u32::MAX - 1);
+
+    pub(super) fn new(shard: u32, slot: u32) -> TemplateId {
         TemplateId(slot * SHARDS + shard)
     }
 
@@ -69,6 +72,11 @@ impl Templates {
             expectations: Expectations::default(),
             len: AtomicUsize::new(0),
         }
+    }
+
+    /// The same table with these expectations.
+    pub(crate) fn expecting(self, expectations: Expectations) -> Templates {
+        Templates { expectations, ..self }
     }
 
     /// Data connections that FTP has announced, which may come to any lcore as well.
@@ -142,6 +150,11 @@ impl Templates {
         self.len.load(Ordering::Relaxed)
     }
 
+    /// For how many there is room.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// There is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -186,13 +199,13 @@ impl Templates {
     }
 
     /// Hash and shard of a name.
-    fn hash_of(&self, name: &Name<'_>) -> (u64, u32) {
+    pub(super) fn hash_of(&self, name: &Name<'_>) -> (u64, u32) {
         let hash = self.hasher.hash_one(name);
         (hash, (hash >> 32) as u32 % SHARDS)
     }
 
     /// Works on a shard, and counts what it holds more or less afterwards.
-    fn with<R>(&self, shard: u32, work: impl FnOnce(&mut Shard) -> R) -> R {
+    pub(super) fn with<R>(&self, shard: u32, work: impl FnOnce(&mut Shard) -> R) -> R {
         let mut templates = self.lock(shard);
         let before = templates.len();
         let result = work(&mut templates);
@@ -201,7 +214,7 @@ impl Templates {
         result
     }
 
-    fn lock(&self, shard: u32) -> MutexGuard<'_, Shard> {
+    pub(super) fn lock(&self, shard: u32) -> MutexGuard<'_, Shard> {
         self.shards[shard as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

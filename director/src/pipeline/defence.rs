@@ -21,7 +21,7 @@ const SHARE: u32 = 32;
 const PLACES_PER_TURN: u32 = 64;
 
 /// The level of the defences on one lcore.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Defence {
     evaluated: Option<Tick>,
     strictness: Strictness,
@@ -77,6 +77,11 @@ impl Defence {
     #[inline(always)]
     pub(super) fn strictness(&self) -> Strictness {
         self.strictness
+    }
+
+    /// One in how many new connections is refused; 0 where none is.
+    pub(super) fn drop_rate(&self) -> u32 {
+        self.drop_rate
     }
 
     /// Whether the packet that would open a connection is dropped instead.

@@ -8,7 +8,7 @@ const RATE: u32 = 1000;
 const BURST: u32 = 50;
 
 /// Limits how many ICMP errors an lcore sends.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct RateLimit {
     /// In thousandths of an error.
     tokens: u32,

@@ -14,11 +14,13 @@ mod defence;
 mod flow;
 mod ftp;
 mod gather;
+mod impression;
 mod limit;
 mod local;
 mod mark;
 mod open;
 pub mod owner;
+pub mod rehearsal;
 mod relay;
 mod send;
 mod sip;
@@ -30,6 +32,7 @@ mod way;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+pub use impression::{AnyConnection, Ends, Impression};
 pub use limit::RateLimit;
 pub use verdict::{Action, Verdict, Wait};
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use control::model::{Family, ForwardingMethod, PersistenceEngine, ServiceKey};
+use control::model::{Family, ForwardingMethod, Persistence, PersistenceEngine, ServiceKey};
 
 use super::connect::{is_quiescent, opens};
 use super::flow::Flow;
@@ -242,12 +242,9 @@ impl Pipeline {
         let Some(persistence) = service.model.persistence else {
             return Ok(Choice { server: schedule()?, template: TemplateId::NONE });
         };
-        let call_id = match persistence.engine {
-            PersistenceEngine::None => &[],
-            PersistenceEngine::Sip => sip::call_id(message).ok_or(NoChoice::WithoutCallId)?,
-        };
-        let key = template_key(&service.model.key, persistence.network(key.source.into()));
-        let name = Name { key, call_id };
+        let name =
+            name_of(service, persistence, key.source.into(), message).ok_or(NoChoice::WithoutCallId)?;
+        let call_id = name.call_id;
         let server_of = |template: &Template| server_of(snapshot, service, template);
         if let Some((template, server)) = self.templates.join(&name, now, server_of) {
             return Ok(Choice { server, template });
@@ -288,6 +285,20 @@ pub(super) fn service_of<'a, A: Address, P: PacketBuf>(
         None => snapshot.lookup.service(destination, key.destination_port, key.protocol)?,
     };
     snapshot.service(id)
+}
+
+/// What the template of a client is found by; `None` where that goes by a Call-ID and the message has none.
+pub(super) fn name_of<'a>(
+    service: &VirtualService,
+    persistence: Persistence,
+    client: IpAddr,
+    message: &'a [u8],
+) -> Option<Name<'a>> {
+    let call_id = match persistence.engine {
+        PersistenceEngine::None => &[],
+        PersistenceEngine::Sip => sip::call_id(message)?,
+    };
+    Some(Name { key: template_key(&service.model.key, persistence.network(client)), call_id })
 }
 
 /// What a template of a service's clients goes by. A mark stands in the place of an address, which has no protocol 0

@@ -71,6 +71,22 @@ impl<V: Copy + Default> Cache<V> {
         &mut shard[first..first + WAYS]
     }
 
+    /// Knows of an address, and of those that would make room for it, what `other` knows, if it gets the lock.
+    pub(super) fn take_after(&self, other: &Cache<V>, address: IpAddr) -> Result<(), Busy> {
+        let hash = hash(address);
+        let (mut own, mut from) = (self.lock(hash)?, other.lock(hash)?);
+        Self::bucket(&mut own, hash).copy_from_slice(Self::bucket(&mut from, hash));
+        Ok(())
+    }
+
+    /// What is known of an address, however old. Counts as no use.
+    pub(super) fn peek(&self, address: IpAddr) -> Option<V> {
+        let hash = hash(address);
+        let mut shard = self.lock(hash).ok()?;
+        let mut places = Self::bucket(&mut shard, hash).iter();
+        places.find(|place| place.address == Some(address)).map(|place| place.value)
+    }
+
     /// What is known of an address, unless it was not used for so many milliseconds. Counts as a use.
     pub(super) fn get(&self, address: IpAddr, now: Tick, life: u32) -> Result<Option<V>, Busy> {
         let hash = hash(address);

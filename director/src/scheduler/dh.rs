@@ -5,7 +5,7 @@ use super::hash::{SLOTS, slot};
 use super::{Candidate, Load, Request};
 
 /// The table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DestinationHashing {
     /// Slot to candidate; empty where there is none.
     table: Box<[u32]>,
@@ -17,13 +17,19 @@ impl DestinationHashing {
         DestinationHashing { table: all.cycle().take(SLOTS as usize).collect() }
     }
 
+    /// The slot of a request, and whose it is.
+    pub(super) fn slot(&self, request: Request) -> (u32, Option<usize>) {
+        let slot = slot(request.destination, 0);
+        (slot, self.table.get(slot as usize).map(|at| *at as usize))
+    }
+
     pub(super) fn choose(
         &self,
         candidates: &[Candidate],
         request: Request,
         load: &impl Load,
     ) -> Option<usize> {
-        let at = *self.table.get(slot(request.destination, 0) as usize)? as usize;
+        let at = self.slot(request).1?;
         candidates[at].is_available(load).then_some(at)
     }
 }

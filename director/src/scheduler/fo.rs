@@ -4,7 +4,7 @@
 use super::{Candidate, Load, by_weight};
 
 /// Candidates from the greatest weight down.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Failover {
     order: Box<[u32]>,
 }

@@ -19,7 +19,7 @@ use crate::time::{Tick, milliseconds};
 /// What is remembered of a destination address: its real server, and which candidate that was.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Holder {
-    server: ServerId,
+    pub(super) server: ServerId,
     at: u32,
 }
 
@@ -89,6 +89,17 @@ impl Loads {
                 .is_some_and(|idle| active(idle).saturating_mul(2) < weight(idle))
     }
 
+    /// For one lcore alone, without what it knows.
+    pub(super) fn copy(&self, lcore: LcoreId) -> Loads {
+        Loads { wlc: self.wlc.copy(lcore), active: self.active.copy(lcore) }
+    }
+
+    /// Knows what `other` knows on an lcore; for that lcore.
+    pub(super) fn take_after(&self, other: &Loads, lcore: LcoreId) {
+        self.wlc.take_after(&other.wlc, lcore);
+        self.active.take_after(&other.active, lcore);
+    }
+
     pub(super) fn changed(&self, candidates: &[Candidate], at: usize, load: &impl Load, lcore: LcoreId) {
         self.wlc.load_changed(candidates, at, load, lcore);
         self.active.load_changed(candidates, at, load, lcore);
@@ -110,6 +121,23 @@ impl LocalityBased {
     ) -> LocalityBased {
         let cache = previous.map_or_else(|| Arc::new(Cache::new()), |previous| previous.cache.clone());
         LocalityBased { cache, loads: Loads::build(candidates, previous.map(|p| &p.loads), lcores) }
+    }
+
+    /// For one lcore alone, without what it knows.
+    pub(super) fn copy(&self, lcore: LcoreId) -> LocalityBased {
+        LocalityBased { cache: Arc::new(Cache::new()), loads: self.loads.copy(lcore) }
+    }
+
+    /// Knows of a destination what `other` knows on an lcore; for that lcore.
+    pub(super) fn take_after(&self, other: &LocalityBased, request: Request, lcore: LcoreId) {
+        self.loads.take_after(&other.loads, lcore);
+        // The lock is somebody's for some tens of nanoseconds. Without it nothing is known of the destination.
+        let _ = self.cache.take_after(&other.cache, request.destination);
+    }
+
+    /// Whom the destination of a request had last.
+    pub(super) fn holder(&self, request: Request) -> Option<ServerId> {
+        self.cache.peek(request.destination).map(|holder| holder.server)
     }
 
     pub(super) fn choose(

@@ -13,6 +13,7 @@ use super::cache::Cache;
 use super::lblc::{Holder, Loads};
 use super::{Candidate, Load, Request, overhead};
 use crate::id::LcoreId;
+use crate::service::ServerId;
 use crate::time::{Tick, milliseconds};
 
 /// How many real servers a set has at most.
@@ -82,6 +83,24 @@ impl Replicating {
     ) -> Replicating {
         let cache = previous.map_or_else(|| Arc::new(Cache::new()), |previous| previous.cache.clone());
         Replicating { cache, loads: Loads::build(candidates, previous.map(|p| &p.loads), lcores) }
+    }
+
+    /// For one lcore alone, without what it knows.
+    pub(super) fn copy(&self, lcore: LcoreId) -> Replicating {
+        Replicating { cache: Arc::new(Cache::new()), loads: self.loads.copy(lcore) }
+    }
+
+    /// Knows of a destination what `other` knows on an lcore; for that lcore.
+    pub(super) fn take_after(&self, other: &Replicating, request: Request, lcore: LcoreId) {
+        self.loads.take_after(&other.loads, lcore);
+        // The lock is somebody's for some tens of nanoseconds. Without it nothing is known of the destination.
+        let _ = self.cache.take_after(&other.cache, request.destination);
+    }
+
+    /// Whom the destination of a request had last.
+    pub(super) fn holders(&self, request: Request) -> Vec<ServerId> {
+        let set = self.cache.peek(request.destination).unwrap_or_default();
+        set.members().iter().map(|holder| holder.server).collect()
     }
 
     pub(super) fn choose(

@@ -131,6 +131,25 @@ impl LeastLoaded {
         LeastLoaded { score, trees, generation: previous.map_or(0, |p| p.generation) + 1 }
     }
 
+    /// For one lcore alone, whose tree is not filled.
+    pub(super) fn copy(&self, lcore: LcoreId) -> LeastLoaded {
+        let tree = |(at, tree): (usize, &Tree)| {
+            let len = if at == usize::from(lcore.0) { tree.len() } else { 0 };
+            Tree::new(len, !tree.others.is_empty())
+        };
+        let trees = self.trees.iter().enumerate().map(tree).collect();
+        LeastLoaded { score: self.score, trees, generation: self.generation }
+    }
+
+    /// Knows what `other` knows on an lcore. For that lcore: nobody else may read its tree. Costs less than to fill the
+    /// tree, as after each edit of the service.
+    pub(super) fn take_after(&self, other: &LeastLoaded, lcore: LcoreId) {
+        let at = usize::from(lcore.0);
+        if let (Some(tree), Some(from)) = (self.trees.get(at), other.trees.get(at)) {
+            tree.take_after(from);
+        }
+    }
+
     pub(super) fn choose(&self, candidates: &[Candidate], load: &impl Load, lcore: LcoreId) -> Option<usize> {
         match self.tournament(candidates, load, lcore) {
             Some(tournament) => tournament.choose(),
@@ -230,6 +249,17 @@ impl Tree {
     /// How many candidates it has.
     fn len(&self) -> usize {
         self.nodes.len() / 2
+    }
+
+    /// Is what a tree of the same length is.
+    fn take_after(&self, other: &Tree) {
+        self.filled.set(other.filled.get());
+        self.next.set(other.next.get());
+        self.nodes.iter().zip(&other.nodes).for_each(|(node, from)| node.set(from.get()));
+        for ((active, inactive), from) in self.others.iter().zip(&other.others) {
+            active.set(from.0.get());
+            inactive.set(from.1.get());
+        }
     }
 }
 

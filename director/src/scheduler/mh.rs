@@ -32,7 +32,7 @@ fn hash(address: u32, port: u16, key: u64, offset: u32) -> u32 {
 }
 
 /// The table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct MaglevHashing {
     /// Slot to candidate.
     table: Box<[u32]>,
@@ -87,15 +87,26 @@ impl MaglevHashing {
         MaglevHashing { table: table.into(), flags }
     }
 
+    /// The slot of a request, of how many, and whose it is.
+    pub(super) fn slot(&self, request: Request) -> (u32, u32, Option<usize>) {
+        let slot = self.hash(request, 0);
+        let at = self.table[slot as usize];
+        (slot, SIZE, (at != NOBODY).then_some(at as usize))
+    }
+
+    /// The slot of a request, the first way or another one.
+    fn hash(&self, request: Request, offset: u32) -> u32 {
+        let port = if self.flags.port { request.source_port } else { 0 };
+        hash(fold(request.source), port, KEY_1, offset) % SIZE
+    }
+
     pub(super) fn choose(
         &self,
         candidates: &[Candidate],
         request: Request,
         load: &impl Load,
     ) -> Option<usize> {
-        let port = if self.flags.port { request.source_port } else { 0 };
-        let address = fold(request.source);
-        let slot = |offset: u32| hash(address, port, KEY_1, offset) % SIZE;
+        let slot = |offset: u32| self.hash(request, offset);
         let available = |slot: u32| {
             let at = self.table[slot as usize];
             candidates.get(at as usize).filter(|c| c.is_available(load)).map(|_| at as usize)

@@ -4,7 +4,9 @@
 //! `ip_vs_ctl.c`). State that changes with each choice is shared by all lcores and touched only when
 //! a connection is created; where it follows how many connections there are, each lcore has its own.
 
+mod account;
 mod cache;
+mod copy;
 mod dh;
 mod fo;
 mod hash;

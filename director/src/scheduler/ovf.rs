@@ -5,7 +5,7 @@
 use super::{Candidate, Load, by_weight};
 
 /// Candidates from the greatest weight down.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Overflow {
     order: Box<[u32]>,
 }

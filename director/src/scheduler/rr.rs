@@ -28,6 +28,21 @@ impl RoundRobin {
         RoundRobin { last: AtomicUsize::new(last.unwrap_or(HEAD)) }
     }
 
+    /// Before the first choice.
+    pub(super) fn copy(&self) -> RoundRobin {
+        RoundRobin { last: AtomicUsize::new(HEAD) }
+    }
+
+    /// Goes on where `other` is.
+    pub(super) fn take_after(&self, other: &RoundRobin) {
+        self.last.store(other.last.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// The candidate used last, if any was.
+    pub(super) fn last(&self) -> Option<usize> {
+        Some(self.last.load(Ordering::Relaxed)).filter(|last| *last != HEAD)
+    }
+
     pub(super) fn choose(&self, candidates: &[Candidate], load: &impl Load) -> Option<usize> {
         let mut last = self.last.load(Ordering::Relaxed);
         loop {

@@ -7,7 +7,7 @@ use super::hash::{SLOTS, fallback, slot};
 use super::{Candidate, Load, Request};
 
 /// The table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SourceHashing {
     /// Slot to candidate.
     table: Box<[u32]>,
@@ -25,13 +25,19 @@ impl SourceHashing {
         SourceHashing { table: table.into(), flags }
     }
 
+    /// The slot of a request, and whose it is.
+    pub(super) fn slot(&self, request: Request) -> (u32, Option<usize>) {
+        let slot = slot(request.source, if self.flags.port { request.source_port } else { 0 });
+        (slot, self.table.get(slot as usize).map(|at| *at as usize))
+    }
+
     pub(super) fn choose(
         &self,
         candidates: &[Candidate],
         request: Request,
         load: &impl Load,
     ) -> Option<usize> {
-        let hash = slot(request.source, if self.flags.port { request.source_port } else { 0 });
+        let hash = self.slot(request).0;
         let slot = |offset: u32| offset.wrapping_add(hash) % SLOTS;
         let available = |slot: u32| {
             let at = *self.table.get(slot as usize)? as usize;

@@ -66,6 +66,19 @@ impl TwoChoices {
         TwoChoices { sums: sums.collect(), dice }
     }
 
+    /// With dice that have not been thrown.
+    pub(super) fn copy(&self) -> TwoChoices {
+        TwoChoices { sums: self.sums.clone(), dice: self.dice.iter().map(|_| Dice::new()).collect() }
+    }
+
+    /// Throws what an lcore would throw next with `other`. For that lcore.
+    pub(super) fn take_after(&self, other: &TwoChoices, lcore: LcoreId) {
+        let at = usize::from(lcore.0);
+        if let (Some(dice), Some(from)) = (self.dice.get(at), other.dice.get(at)) {
+            dice.0.set(from.0.get());
+        }
+    }
+
     pub(super) fn choose(&self, candidates: &[Candidate], load: &impl Load, lcore: LcoreId) -> Option<usize> {
         let dice = self.dice.get(usize::from(lcore.0))?;
         let total = self.sums.last().copied().filter(|total| *total > 0)?;

@@ -63,6 +63,23 @@ impl WeightedRoundRobin {
         WeightedRoundRobin { mark: AtomicU64::new(Mark { at: HEAD, current }.pack()), step, top }
     }
 
+    /// Before the first choice.
+    pub(super) fn copy(&self) -> WeightedRoundRobin {
+        let WeightedRoundRobin { step, top, .. } = *self;
+        WeightedRoundRobin { mark: AtomicU64::new(Mark { at: HEAD, current: top }.pack()), step, top }
+    }
+
+    /// Goes on where `other` is.
+    pub(super) fn take_after(&self, other: &WeightedRoundRobin) {
+        self.mark.store(other.mark.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// The candidate used last, if any was, and the weight that one must reach in this pass.
+    pub(super) fn last(&self) -> (Option<usize>, u32) {
+        let Mark { at, current } = Mark::unpack(self.mark.load(Ordering::Relaxed));
+        ((at != HEAD).then_some(at as usize), current)
+    }
+
     pub(super) fn choose(&self, candidates: &[Candidate], load: &impl Load) -> Option<usize> {
         if self.top == 0 {
             return None;

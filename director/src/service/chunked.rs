@@ -20,6 +20,11 @@ impl<T, const N: usize> Chunked<T, N> {
         self.chunks.get(at / N)?[at % N].as_ref()
     }
 
+    /// How many places there are, empty ones included.
+    pub fn places(&self) -> usize {
+        self.chunks.len() * N
+    }
+
     /// What there is, by rising place.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         let places = self.chunks.iter().flat_map(|chunk| chunk.iter());

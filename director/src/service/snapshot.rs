@@ -94,7 +94,37 @@ pub struct Snapshot {
     pub local_nat: bool,
 }
 
+impl VirtualService {
+    /// The same service with another scheduler of the same candidates.
+    fn scheduled_by(&self, scheduler: Scheduler) -> VirtualService {
+        let VirtualService { id, model, candidates, .. } = self;
+        VirtualService { id: *id, model: model.clone(), candidates: candidates.clone(), scheduler }
+    }
+}
+
 impl Snapshot {
+    /// As this one, but with these services alone, by these schedulers: what is not there, nobody can change.
+    pub fn copy(&self, schedulers: impl IntoIterator<Item = (ServiceId, Scheduler)>) -> Snapshot {
+        let mut services = ServiceTable::default();
+        for (id, scheduler) in schedulers {
+            if let Some(service) = self.service(id) {
+                services.set(id.0 as usize, Some(Arc::new(service.scheduled_by(scheduler))));
+            }
+        }
+        Snapshot {
+            version: self.version,
+            lookup: self.lookup.clone(),
+            services,
+            servers: self.servers.clone(),
+            ports: self.ports.clone(),
+            hops: self.hops.clone(),
+            timeouts: self.timeouts,
+            settings: self.settings,
+            tunnels: self.tunnels.clone(),
+            local_nat: self.local_nat,
+        }
+    }
+
     /// A virtual service.
     #[inline]
     pub fn service(&self, id: ServiceId) -> Option<&VirtualService> {

@@ -220,6 +220,23 @@ impl Fleet {
         Fleet { lcores: lcores.into(), overloaded }
     }
 
+    /// Counters of their own with room for so many real servers, of which these have the connections that they have here;
+    /// nothing else was counted.
+    pub fn copy(&self, room: usize, servers: impl Iterator<Item = ServerId> + Clone) -> Fleet {
+        let copy = |lcore: &Arc<LcoreCounters>| {
+            let copy = LcoreCounters::new(room);
+            for server in servers.clone() {
+                let (from, to) = (lcore.server(server), copy.server(server));
+                to.active.set(from.active.get());
+                to.inactive.set(from.inactive.get());
+            }
+            Arc::new(copy)
+        };
+        let fleet = Fleet::new(self.lcores.iter().map(copy).collect());
+        servers.for_each(|server| fleet.set_overloaded(server, self.is_overloaded(server)));
+        fleet
+    }
+
     /// Each lcore's.
     pub fn lcores(&self) -> &[Arc<LcoreCounters>] {
         &self.lcores

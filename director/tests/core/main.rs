@@ -5,6 +5,7 @@ mod affinity;
 mod bypass;
 mod changes;
 mod dr;
+mod explain;
 mod fragments;
 mod frames;
 mod ftp;

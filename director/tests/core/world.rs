@@ -164,7 +164,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn of(verdict: Verdict, packet: &BytesPacket) -> Outcome {
+    pub fn of(verdict: Verdict, packet: &BytesPacket) -> Outcome {
         Outcome { verdict, frame: packet.bytes().to_vec(), note: packet.note() }
     }
 
