@@ -122,6 +122,25 @@ fn the_package_installs_runs_and_leaves_nothing() -> Result<()> {
     )?;
     let ruleset = guest.run(&["nft", "list", "ruleset"])?;
     ensure!(ruleset.contains("192.0.2.80"), "no guard: {ruleset}");
+
+    // A reload applies the file, which is kept, and needs no restart.
+    let pid = property(&guest, "MainPID")?;
+    guest.run(&["sh", "-c", "sed -i s/192.0.2.80:80/192.0.2.80:81/ /etc/director/director.toml"])?;
+    guest.run(&["systemctl", "reload", "director"])?;
+    wait_until("the reload", Duration::from_secs(5), || {
+        Ok(guest.run(&["directorctl", "service", "list"])?.contains("192.0.2.80:81"))
+    })?;
+    ensure!(property(&guest, "MainPID")? == pid, "it was restarted");
+    let kept = guest.run(&["ls", "/var/lib/director/history"])?;
+    ensure!(!kept.trim().is_empty(), "no version is kept");
+
+    // Metrics, for those who may look and no more.
+    guest.run(&["systemctl", "start", "director-exporter"])?;
+    let scrape = "exec 3<>/dev/tcp/127.0.0.1/9750; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
+    wait_until("metrics", Duration::from_secs(10), || {
+        let output = guest.output(&["bash", "-c", scrape])?;
+        Ok(String::from_utf8_lossy(&output.stdout).contains("director_up 1"))
+    })?;
     guest.run(&["ip", "link", "delete", "va"])?;
 
     // A bad configuration is not tried again and again.
