@@ -63,10 +63,12 @@ pub(crate) const KEYS: &[(&str, &[&str])] = &[
             "sorry_server",
             "sorry_server_method",
             "check",
+            "passive",
             "server",
         ],
     ),
     ("service.check", CHECK_KEYS),
+    ("service.passive", &["unanswered", "window", "hold"]),
     (
         "service.server",
         &["address", "method", "tunnel", "weight", "upper_threshold", "lower_threshold", "check"],

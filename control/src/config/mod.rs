@@ -8,6 +8,7 @@ mod errors;
 pub(crate) mod keys;
 mod marks;
 mod number;
+mod passive;
 mod plan;
 mod policy;
 mod raw;

@@ -41,6 +41,8 @@ pub(super) const PORT: RangeInclusive<u16> = 1..=65_535;
 pub(super) const INTERVAL: RangeInclusive<f64> = 0.05..=86_400.0;
 /// In seconds.
 pub(super) const SLOW_START: RangeInclusive<f64> = 0.0..=86_400.0;
+/// In seconds. Signs are looked at four times in one.
+pub(super) const SIGNS: RangeInclusive<f64> = 1.0..=86_400.0;
 pub(super) const TIMES: RangeInclusive<u32> = 1..=1000;
 pub(super) const JITTER: RangeInclusive<u8> = 0..=50;
 pub(super) const PERCENT: RangeInclusive<u8> = 0..=100;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::checks::check;
 use super::errors::{Complaints, Site};
 use super::number::{self, within};
+use super::passive::passive;
 use super::raw::{RawServer, RawService};
 use super::raw_check::RawCheck;
 use super::services::{config_remedy, server, word};
@@ -34,6 +35,7 @@ pub(super) fn policy(
         hysteresis: hysteresis.unwrap_or(defaults.hysteresis),
         max_out: within(raw_health.max_out.as_ref(), number::PERCENT, complaints).unwrap_or(defaults.max_out),
         sorry_server: sorry_server(raw, service, complaints),
+        passive: passive(raw, service, complaints),
         checks,
         own,
     };
@@ -47,16 +49,18 @@ pub(super) fn policy(
             format!("give less than the quorum, at most {}", policy.quorum - 1),
         );
     }
-    let any_given = raw_health.checks.is_some() || raw.servers.iter().any(|server| server.checks.is_some());
+    let any_given = raw_health.checks.is_some()
+        || raw_health.passive.is_some()
+        || raw.servers.iter().any(|server| server.checks.is_some());
     if let Some((key, site)) = raw_health.first.as_ref().filter(|_| !any_given) {
         complaints.add(
             site,
             format!("`{key}` says what follows from health checks, and the service has none"),
-            "add a [[service.check]], e.g. with kind = \"tcp\", or remove it",
+            "add a [[service.check]], e.g. with kind = \"tcp\", or a [service.passive], or remove it",
         );
     }
     let any = !policy.checks.is_empty() || policy.own.values().any(|checks| !checks.is_empty());
-    any.then_some(policy)
+    (any || policy.passive.is_some()).then_some(policy)
 }
 
 /// Understands the checks of a service or of a real server; none if nothing is said of them.

@@ -104,9 +104,29 @@ impl RawCheck {
     }
 }
 
+/// `[service.passive]`.
+pub(super) struct RawPassive {
+    pub(super) site: Site,
+    pub(super) unanswered: Option<At<i128>>,
+    pub(super) window: Option<At<f64>>,
+    pub(super) hold: Option<At<f64>>,
+}
+
+impl RawPassive {
+    fn read(table: &Table<'_, '_>, c: &mut Complaints<'_>) -> RawPassive {
+        RawPassive {
+            site: table.site().clone(),
+            unanswered: table.integer("unanswered", c),
+            window: table.number("window", c),
+            hold: table.number("hold", c),
+        }
+    }
+}
+
 /// What a `[[service]]` says about the health of its real servers beside their checks.
 pub(super) struct RawHealth {
     pub(super) checks: Option<Vec<RawCheck>>,
+    pub(super) passive: Option<RawPassive>,
     pub(super) on_failure: Option<At<String>>,
     pub(super) slow_start: Option<At<f64>>,
     pub(super) quorum: Option<At<i128>>,
@@ -126,6 +146,7 @@ impl RawHealth {
     pub(super) fn read(table: &Table<'_, '_>, c: &mut Complaints<'_>) -> RawHealth {
         RawHealth {
             checks: RawCheck::read_all(table, "service.check", c),
+            passive: table.table("service.passive", c).map(|table| RawPassive::read(&table, c)),
             on_failure: table.string("on_failure", c),
             slow_start: table.number("slow_start", c),
             quorum: table.integer("quorum", c),

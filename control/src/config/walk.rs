@@ -94,14 +94,15 @@ impl<'t, 'i> Table<'t, 'i> {
         Some(At { value, site })
     }
 
-    /// A table, `[key]`.
-    pub(super) fn table(&self, key: &str, complaints: &mut Complaints<'_>) -> Option<Table<'t, 'i>> {
+    /// A table, `[name]`, whose last word is the key here.
+    pub(super) fn table(&self, name: &str, complaints: &mut Complaints<'_>) -> Option<Table<'t, 'i>> {
+        let key = name.rsplit('.').next().unwrap_or(name);
         let At { value, site } = self.find(key)?;
         let DeValue::Table(entries) = value else {
-            wrong_type(&site, value, &format!("a table: write [{key}]"), complaints);
+            wrong_type(&site, value, &format!("a table: write [{name}]"), complaints);
             return None;
         };
-        Some(Table::open(entries, site, key, complaints))
+        Some(Table::open(entries, site, name, complaints))
     }
 
     /// An array of tables, `[[name]]`, whose last word is the key here. None is the same as an empty one.

@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::passive::Silence;
 use super::runner::Running;
-use super::{Check, Policy, Pool, Report, Runner, Standing};
+use super::{Check, Policy, Pool, Report, Runner, Signs, Standing};
 use crate::model::{Service, ServiceKey};
 use crate::protocol::{CheckHealth, HealthList, ServerHealth, ServiceHealth};
 
@@ -30,6 +31,8 @@ struct Watched {
     service: Arc<Service>,
     /// By real server, in the order of its checks.
     checks: BTreeMap<SocketAddr, Vec<(u64, Running)>>,
+    /// By real server, of those with a passive check.
+    silences: BTreeMap<SocketAddr, Silence>,
 }
 
 impl Board {
@@ -85,6 +88,7 @@ impl Board {
         let Some(mut watched) = self.pools.remove(&key) else { return };
         let before = watched.pool.policy().clone();
         let mut states = BTreeMap::new();
+        let mut silences = std::mem::take(&mut watched.silences);
         for (address, running) in std::mem::take(&mut watched.checks) {
             let was_up = watched.pool.state(address).is_none_or(|(up, _)| up);
             // What is known of checks by what they are, and whether they count as passed.
@@ -98,7 +102,11 @@ impl Board {
                 .collect();
             let wanted = policy.checks_of(address);
             // If one that stays is why it is down, the new ones are not.
-            let presumed = was_up || known.iter().any(|(check, passed, _)| !passed && wanted.contains(check));
+            let silence = silences.remove(&address).filter(|_| policy.passive_of(address).is_some());
+            let is_silent = silence.as_ref().is_some_and(|silence| !silence.is_up());
+            let is_why =
+                |(check, passed, _): &(&Arc<Check>, bool, (u64, Running))| !passed && wanted.contains(check);
+            let presumed = was_up || is_silent || known.iter().any(is_why);
             let (mut checks, mut up) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
             for (at, check) in wanted.iter().enumerate() {
                 let found = known.iter().position(|(other, ..)| *other == check);
@@ -117,6 +125,11 @@ impl Board {
             }
             for (.., (id, _)) in known {
                 self.about.remove(&id);
+            }
+            if policy.passive_of(address).is_some() {
+                let silence = silence.unwrap_or_else(|| Silence::new(presumed, now));
+                up.push(silence.is_up());
+                watched.silences.insert(address, silence);
             }
             states.insert(address, up);
             watched.checks.insert(address, checks);
@@ -169,6 +182,7 @@ impl Board {
             pool: Pool::new(policy.clone()),
             service: service.clone(),
             checks: BTreeMap::new(),
+            silences: BTreeMap::new(),
         });
         if !Arc::ptr_eq(&watched.service, service) || watched.checks.is_empty() {
             watched.service = service.clone();
@@ -183,7 +197,11 @@ impl Board {
                 }
                 stays
             });
+            watched.silences.retain(|address, _| stay.contains(address));
             for address in stay {
+                if policy.passive_of(address).is_some() {
+                    watched.silences.entry(address).or_insert_with(|| Silence::new(true, now));
+                }
                 if watched.checks.contains_key(&address) {
                     continue;
                 }
@@ -221,6 +239,34 @@ impl Board {
         }
     }
 
+    /// Real servers whose signs are to be told by [`Board::hear`].
+    pub fn heard(&self) -> impl Iterator<Item = (ServiceKey, SocketAddr)> {
+        self.pools.iter().flat_map(|(key, watched)| watched.silences.keys().map(|server| (*key, *server)))
+    }
+
+    /// What the data path has counted of a real server since the last time, be it nothing: time counts as well.
+    pub fn hear(&mut self, service: ServiceKey, server: SocketAddr, signs: Signs, now: Instant) {
+        let Some(watched) = self.pools.get_mut(&service) else { return };
+        let policy = watched.pool.policy().clone();
+        let (Some(silence), Some(passive)) = (watched.silences.get_mut(&server), policy.passive_of(server))
+        else {
+            return;
+        };
+        let Some(up) = silence.hear(passive, signs, now) else { return };
+        let check = passive.to_string();
+        if up {
+            tracing::info!(%service, %server, check, "health check tries again");
+        } else {
+            let why = silence.last_failure.as_ref().map(|(why, _)| why.as_str()).unwrap_or_default();
+            tracing::warn!(%service, %server, check, "health check fails: {why}");
+        }
+        // Behind the checks that are made.
+        let at = policy.checks_of(server).len();
+        if watched.pool.record(server, at, up, now).is_some() {
+            self.stale.insert(service);
+        }
+    }
+
     /// Services whose real servers serve otherwise than they are compiled, with what is to be compiled once
     /// [`Board::follow`] is asked. Where a weight ramps up, time alone does that.
     pub fn stale(&mut self, now: Instant) -> Vec<ServiceKey> {
@@ -247,7 +293,8 @@ impl Board {
         let watched = self.pools.get(&service)?;
         // Who has no checks may stand aside all the same.
         let standing = watched.pool.standing(server)?.0;
-        let is_checked = watched.checks.get(&server).is_some_and(|checks| !checks.is_empty());
+        let is_checked = watched.checks.get(&server).is_some_and(|checks| !checks.is_empty())
+            || watched.silences.contains_key(&server);
         (is_checked || standing != Standing::In).then_some(standing)
     }
 
@@ -278,13 +325,25 @@ impl Board {
                     failed: view.failed,
                 }
             });
+            let passive = watched.pool.policy().passive_of(address).zip(watched.silences.get(&address));
+            let passive = passive.map(|(passive, silence)| CheckHealth {
+                check: passive.to_string(),
+                up: silence.is_up(),
+                since_ms: ago(silence.since()),
+                last: silence.last,
+                latency_us: None,
+                error: silence.last_failure.as_ref().map(|(why, _)| why.clone()),
+                error_ms: silence.last_failure.as_ref().map(|(_, then)| ago(*then)),
+                passed: silence.answered,
+                failed: silence.unanswered,
+            });
             Some(ServerHealth {
                 address,
                 up,
                 since_ms: ago(since),
                 standing,
                 effective_weight: weight,
-                checks: checks.collect(),
+                checks: checks.chain(passive).collect(),
             })
         };
         let health = self.pools.iter().map(|(key, watched)| {

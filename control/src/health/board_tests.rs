@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::health::{Check, Kind};
+use crate::health::{Check, Kind, Passive};
 use crate::model::{
     Edit, ForwardingMethod, Limits, Model, RealServer, Scheduler, SchedulerFlags, Thresholds,
 };
@@ -193,4 +193,109 @@ fn policies_come_and_go() {
     let compiled = board.follow(key(), Some(&service), now).expect("it is there");
     assert!(Arc::ptr_eq(&compiled, &service), "without checks it is as configured");
     assert!(board.list(false, now).health.is_empty() && board.stale(now).is_empty());
+}
+
+/// A policy with these checks that are made, and a passive one that three unanswered connections fail for 30 seconds.
+fn listening(checks: &[Arc<Check>]) -> BTreeMap<ServiceKey, Arc<Policy>> {
+    let passive = Some(Passive { unanswered: 3, ..Passive::default() });
+    [(key(), Arc::new(Policy { checks: checks.to_vec(), passive, ..Policy::default() }))].into()
+}
+
+fn silent(unanswered: u32) -> Signs {
+    Signs { unanswered, answered: 0 }
+}
+
+const HOLD: std::time::Duration = std::time::Duration::from_secs(30);
+
+#[test]
+fn who_answers_nobody_is_out_for_its_hold_without_a_check_that_is_made() {
+    let (mut board, now) = (Board::new(listening(&[]), None), Instant::now());
+    let service = service(&[1, 2]);
+    assert_eq!(weights(&mut board, &service, now), [1, 1]);
+    assert_eq!(board.heard().collect::<Vec<_>>(), [(key(), address(1)), (key(), address(2))]);
+    assert_eq!(board.standing(key(), address(1)), Some(Standing::In), "it is looked after");
+    board.hear(key(), address(2), silent(2), now);
+    assert_eq!(board.stale(now), []);
+    board.hear(key(), address(2), silent(1), now);
+    board.hear(key(), address(1), Signs { unanswered: 9, answered: 1 }, now);
+    assert_eq!(board.stale(now), [key()]);
+    assert_eq!(weights(&mut board, &service, now), [1, 0]);
+    let shown = board.list(true, now);
+    let [server] = &shown.health[0].servers[..] else { panic!("one fails: {shown:?}") };
+    let [check] = &server.checks[..] else { panic!("one check: {server:?}") };
+    assert_eq!(check.check, "passive 3 unanswered in 10 s");
+    assert_eq!(check.error.as_deref(), Some("3 connections unanswered, and none answered since"));
+    assert_eq!((check.up, check.last, check.passed, check.failed), (false, Some(false), 0, 3));
+    // Time alone brings it back.
+    board.hear(key(), address(2), Signs::default(), now + HOLD / 2);
+    assert_eq!(board.stale(now + HOLD / 2), []);
+    board.hear(key(), address(2), Signs::default(), now + HOLD);
+    assert_eq!(board.stale(now + HOLD), [key()]);
+    assert_eq!(weights(&mut board, &service, now + HOLD), [1, 1]);
+    // Who goes is listened to no longer, nor is what is said of him afterwards heard.
+    board.follow(key(), Some(&self::service(&[1])), now);
+    assert_eq!(board.heard().count(), 1);
+    board.hear(key(), address(2), silent(9), now);
+    assert_eq!(board.stale(now), []);
+}
+
+#[test]
+fn checks_that_are_made_and_passive_ones_must_both_pass() {
+    let (mut board, now) = (Board::new(listening(&[check(1)]), None), Instant::now());
+    let service = service(&[1, 2]);
+    board.follow(key(), Some(&service), now);
+    board.hear(key(), address(1), silent(3), now);
+    board.record(&down(1), now);
+    assert_eq!(weights(&mut board, &service, now), [0, 1]);
+    board.hear(key(), address(1), Signs::default(), now + HOLD);
+    assert_eq!(weights(&mut board, &service, now), [0, 1], "what is asked of it still fails");
+    board.record(&Report { id: 1, up: true, why: None }, now);
+    assert_eq!(weights(&mut board, &service, now), [1, 1]);
+}
+
+#[test]
+fn passive_checks_take_out_no_more_than_the_policy_lets_them() {
+    let passive = Some(Passive { unanswered: 3, ..Passive::default() });
+    let policy = Policy { passive, max_out: 50, quorum: 2, ..Policy::default() };
+    let (mut board, now) = (Board::new([(key(), Arc::new(policy))].into(), None), Instant::now());
+    let service = service(&[1, 2]);
+    board.follow(key(), Some(&service), now);
+    board.hear(key(), address(2), silent(3), now);
+    board.hear(key(), address(1), silent(3), now + HOLD / 30);
+    assert_eq!(weights(&mut board, &service, now), [1, 0]);
+    assert_eq!(board.standing(key(), address(1)), Some(Standing::Held));
+    assert!(!board.list(false, now).health[0].has_quorum);
+}
+
+#[test]
+fn passive_checks_come_and_go_with_policies_and_take_nobody_back() {
+    let (mut board, now) = (Board::new(policies(&[check(1)]), None), Instant::now());
+    let service = service(&[1, 2]);
+    board.follow(key(), Some(&service), now);
+    assert_eq!(board.heard().count(), 0);
+    board.adopt(listening(&[check(1)]), now);
+    assert_eq!((weights(&mut board, &service, now), board.heard().count()), (vec![1, 1], 2));
+    // What is known by a passive one stays, whatever else changes, its own numbers included.
+    board.hear(key(), address(2), silent(3), now);
+    let other = Passive { unanswered: 1, window: HOLD, hold: HOLD * 2 };
+    let policy = Policy { checks: vec![check(1), check(2)], passive: Some(other), ..Policy::default() };
+    board.adopt([(key(), Arc::new(policy))].into(), now);
+    assert_eq!(weights(&mut board, &service, now), [1, 0]);
+    board.hear(key(), address(2), Signs::default(), now + HOLD);
+    assert_eq!(weights(&mut board, &service, now), [1, 0]);
+    board.hear(key(), address(2), Signs::default(), now + HOLD * 2);
+    assert_eq!(weights(&mut board, &service, now), [1, 1], "the new check was not to blame");
+    // Without it nothing else is wrong.
+    board.hear(key(), address(2), silent(1), now + HOLD * 2);
+    assert_eq!(weights(&mut board, &service, now), [1, 0]);
+    board.adopt(policies(&[check(1)]), now);
+    assert_eq!((weights(&mut board, &service, now), board.heard().count()), (vec![1, 1], 0));
+    // In the place of a check that failed it holds who was down.
+    board.record(&down(1), now);
+    board.adopt(listening(&[]), now);
+    assert_eq!(weights(&mut board, &service, now), [0, 1]);
+    board.hear(key(), address(1), Signs::default(), now + HOLD);
+    assert_eq!(weights(&mut board, &service, now), [1, 1]);
+    board.adopt(BTreeMap::new(), now);
+    assert_eq!(board.heard().count(), 0);
 }

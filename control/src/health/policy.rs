@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Check;
+use super::{Check, Passive};
 use crate::model::{RealServer, Scheduler, Service};
 
 /// What becomes of a real server whose checks fail.
@@ -38,6 +38,8 @@ pub struct Policy {
     pub checks: Vec<Arc<Check>>,
     /// Real servers that have checks of their own instead, or none.
     pub own: BTreeMap<SocketAddr, Vec<Arc<Check>>>,
+    /// When real servers count as failing for what they do not answer.
+    pub passive: Option<Passive>,
     /// What becomes of a real server that fails.
     pub on_failure: OnFailure,
     /// How long the weight of a real server that comes back takes to its full height; zero: it has it at once.
@@ -57,6 +59,7 @@ impl Default for Policy {
         Policy {
             checks: Vec::new(),
             own: BTreeMap::new(),
+            passive: None,
             on_failure: OnFailure::default(),
             slow_start: Duration::ZERO,
             quorum: 1,
@@ -87,6 +90,9 @@ impl Policy {
                 lines.push(format!("  {server} is not checked"));
             }
         }
+        if let Some(passive) = &self.passive {
+            lines.push(format!("  {passive}, hold {} s", passive.hold.as_secs_f64()));
+        }
         let mut follows = format!("  on failure {}", self.on_failure.word());
         if self.slow_start > Duration::ZERO {
             follows += &format!(", slow start {} s", self.slow_start.as_secs_f64());
@@ -115,5 +121,10 @@ impl Policy {
     /// The checks of a real server.
     pub fn checks_of(&self, server: SocketAddr) -> &[Arc<Check>] {
         self.own.get(&server).unwrap_or(&self.checks)
+    }
+
+    /// Whether, and when, a real server counts as failing for what it does not answer: not one that is not to be checked.
+    pub fn passive_of(&self, server: SocketAddr) -> Option<&Passive> {
+        self.passive.as_ref().filter(|_| self.own.get(&server).is_none_or(|checks| !checks.is_empty()))
     }
 }

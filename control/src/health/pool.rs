@@ -48,7 +48,7 @@ impl Standing {
 /// The state of one real server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Member {
-    /// Of each check whether it counts as passed.
+    /// Of each check whether it counts as passed; last, if there is one, of the passive one.
     checks: Vec<bool>,
     since: Instant,
     /// Whether it has been down before it was up.
@@ -114,8 +114,9 @@ impl Pool {
             .iter()
             .map(|server| {
                 let new = || {
-                    let checks: Vec<bool> =
+                    let mut checks: Vec<bool> =
                         self.policy.checks_of(server.address).iter().map(|check| check.start_up).collect();
+                    checks.extend(self.policy.passive_of(server.address).map(|_| true));
                     Member { came_back: false, since: now, checks }
                 };
                 (server.address, self.members.remove(&server.address).unwrap_or_else(new))

@@ -2,7 +2,7 @@
 
 use super::KeyChange;
 use super::check::words;
-use crate::health::Policy;
+use crate::health::{Passive, Policy};
 use crate::model::{
     ForwardingMethod, MarkRule, Persistence, RealServer, Service, Settings, Thresholds, Timeouts,
 };
@@ -65,7 +65,8 @@ pub(super) fn of_service(service: &Service, policy: Option<&Policy>) -> Vec<Key>
 /// What is checked, and what follows.
 fn of_policy(policy: &Policy) -> Vec<Key> {
     let default = Policy::default();
-    let Policy { checks, own, on_failure, slow_start, quorum, hysteresis, sorry_server, max_out } = policy;
+    let Policy { checks, own, passive, on_failure, slow_start, quorum, hysteresis, sorry_server, max_out } =
+        policy;
     let mut keys = vec![
         key("on_failure", on_failure.word(), *on_failure == default.on_failure),
         key("slow_start", slow_start.as_secs_f64(), *slow_start == default.slow_start),
@@ -80,6 +81,11 @@ fn of_policy(policy: &Policy) -> Vec<Key> {
     keys.extend(
         checks.iter().enumerate().map(|(at, check)| key(format!("check[{at}]"), words(check), false)),
     );
+    if let Some(Passive { unanswered, window, hold }) = passive {
+        keys.push(key("passive.unanswered", unanswered, false));
+        keys.push(key("passive.window", window.as_secs_f64(), false));
+        keys.push(key("passive.hold", hold.as_secs_f64(), false));
+    }
     for (server, checks) in own {
         let all: Vec<String> = checks.iter().map(|check| words(check)).collect();
         let all = if all.is_empty() { "none".to_owned() } else { all.join("; ") };

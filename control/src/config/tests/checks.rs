@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::health::{Check, Dns, Grpc, Http, Kind, OnFailure, Policy, Reply, Smtp, Tls, Udp};
+use crate::health::{Check, Dns, Grpc, Http, Kind, OnFailure, Passive, Policy, Reply, Smtp, Tls, Udp};
 
 /// A service with a check of these words.
 fn service(check: &str) -> String {
@@ -52,8 +52,9 @@ fn what_is_left_out_is_keepalived_s() {
 #[test]
 fn every_key_of_a_check_is_understood() {
     let config = good(WHOLE);
-    let policy = config.health.values().next().expect("one service has checks");
-    assert_eq!(config.health.len(), 1);
+    let service = "udp 10.99.0.1:53".parse().expect("a service");
+    let policy = config.health.get(&service).expect("the service has checks");
+    assert_eq!(config.health.len(), 2);
     let dns = &policy.checks[0];
     let name = domain::base::Name::vec_from_str("example.com").expect("a name");
     assert_eq!(dns.kind, Kind::Dns(Dns { name, record: domain::base::Rtype::A }));
@@ -143,6 +144,63 @@ fn wrong_checks_are_told_with_their_place() {
         assert!(error.contains(reason), "{check}: {error}");
         assert!(mended.contains(remedy), "{check}: {mended}");
     }
+}
+
+/// A TCP service with passive checks by these words, and a NAT real server.
+fn passive(words: &str) -> String {
+    format!(
+        "[[service]]\nprotocol='tcp'\naddress='10.0.0.1:80'\n[service.passive]\n{words}\n\
+         [[service.server]]\naddress='10.0.2.1'\nmethod='nat'\n"
+    )
+}
+
+#[test]
+fn a_service_may_have_passive_checks_alone() {
+    let policy = policy_of(&passive(""));
+    assert_eq!(policy, Policy { passive: Some(Passive::default()), ..Policy::default() });
+    let set = policy_of(&passive("unanswered = 2\nwindow = 1.5\nhold = 5")).passive.expect("it is there");
+    let wanted = Passive { unanswered: 2, window: Duration::from_millis(1500), hold: Duration::from_secs(5) };
+    assert_eq!(set, wanted);
+    let quorum = passive("").replace("[service.passive]", "quorum = 2\n[service.passive]");
+    assert_eq!(policy_of(&quorum).quorum, 2, "what follows from checks follows from these");
+    // Who is not to be checked is not listened to either.
+    let exempt = passive("") + "[[service.server]]\naddress='10.0.2.2'\nmethod='nat'\ncheck=[]\n";
+    let policy = policy_of(&exempt);
+    let of = |server: &str| policy.passive_of(server.parse().expect("an address")).is_some();
+    assert_eq!((of("10.0.2.1:80"), of("10.0.2.2:80"), of("10.0.2.77:80")), (true, false, true));
+    // What a service by mark has of TCP counts.
+    good(&format!("{LEAST}[[service]]\nmark=1\n[service.passive]\n"));
+}
+
+#[test]
+fn wrong_passive_checks_are_told_with_their_place() {
+    for (words, expected) in [
+        ("unanswered = 0", "7:14 service[0].passive.unanswered: 0 is out of range"),
+        ("window = 0.5", "7:10 service[0].passive.window: 0.5 is out of range"),
+        ("hold = '5s'", "7:8 service[0].passive.hold: this is a string"),
+        ("holt = 5", "7:1 service[0].passive.holt: there is no key `holt`"),
+    ] {
+        let (error, _) = wrong_after_least(&passive(words));
+        assert_eq!(error, expected);
+    }
+    let (error, remedy) = wrong_after_least(&passive("").replace("'tcp'", "'udp'"));
+    assert_eq!(
+        error,
+        "6:1 service[0].passive: whether connections are answered is known of TCP alone, and the service is by udp"
+    );
+    assert!(remedy.contains("[[service.check]]"), "{remedy}");
+    let (error, remedy) = wrong_after_least(&passive("").replace("'nat'", "'tunnel'"));
+    assert_eq!(
+        error,
+        "6:1 service[0].passive: the director does not see what real server 10.0.2.1:80 answers, which has \
+         forwarding method tunnel"
+    );
+    assert!(remedy.contains("method = \"nat\""), "{remedy}");
+    let (error, remedy) = wrong_after_least(
+        "[[service]]\nprotocol='tcp'\naddress='10.0.0.1:80'\n[[service.passive]]\nhold = 5\n",
+    );
+    assert_eq!(error, "6:1 service[0].passive: this is an array");
+    assert_eq!(remedy, "make it a table: write [service.passive]");
 }
 
 #[test]

@@ -149,6 +149,13 @@ sorry_server_method = "nat"
 [[service]]
 protocol = "tcp"
 address = "10.99.0.1:80"
+  [service.passive]
+  unanswered = 3
+  window = 2.5
+  hold = 60
+  [[service.server]]
+  address = "10.0.2.11"
+  method = "nat"
 
 [[service]]
 mark = 1

@@ -29,7 +29,7 @@ fn unknown_keys_are_all_reported_with_the_nearest_known_one() {
             "did you mean `scheduler`?",
             "remove it; the keys here are mark, family, protocol, address, scheduler, fallback, hash_port, \
              persistence_timeout, persistence_granularity, persistence_engine, one_packet, on_failure, slow_start, quorum, \
-             hysteresis, max_out, sorry_server, sorry_server_method, check, server",
+             hysteresis, max_out, sorry_server, sorry_server_method, check, passive, server",
             "did you mean `weight`?",
         ]
     );

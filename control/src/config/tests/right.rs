@@ -164,7 +164,10 @@ port 0 net_tap0,iface=dtap0, virtual device of net_tap, mirrored by dir0, mtu 14
 port 1 0000:03:00.0, PCI device, without a mirror, mtu 1500, 1024 receive and 1024 transmit descriptors
 mark 1: tcp from 192.0.2.0/24 from port 1024-65535 to 10.99.0.1 or 10.99.1.0/24 \
 to port 80 or 443 or 8000-8010 received by port 1 with DSCP 46
-service tcp 10.99.0.1:80 scheduler wlc without real servers
+service tcp 10.99.0.1:80 scheduler wlc
+  passive 3 unanswered in 2.5 s, hold 60 s
+  on failure inhibit
+  10.0.2.11:80 nat weight 1
 service udp 10.99.0.1:53 scheduler mh fallback hash_port persistent 600 s granularity 24 engine sip one_packet
   check dns A example.com at 192.0.2.53 port 5354 every 5 s for at most 0.5 s, rise 2, fall 4
   check https /healthz?deep=1 of www.example.com:443 every 60 s for at most 5 s, rise 1, fall 3
