@@ -25,6 +25,7 @@ const OUTPUT_SEEN: u8 = 4;
 const HALF_SEEN: u8 = 8;
 const READ_ALONG: u8 = 16;
 const FTP_DATA: u8 = 32;
+const ASKED_AGAIN: u8 = 64;
 
 /// A connection.
 ///
@@ -161,6 +162,16 @@ impl<A: Address> Connection<A> {
         let is_first = self.flags & OUTPUT_SEEN == 0;
         self.flags |= OUTPUT_SEEN;
         is_first
+    }
+
+    /// The client asks for the connection that there is. True the first time that a NAT real server has left it without
+    /// any answer; of others nobody knows whether they have answered.
+    pub fn note_asked_again(&mut self) -> bool {
+        let is_sign = self.method == ForwardingMethod::Nat && self.flags & (OUTPUT_SEEN | ASKED_AGAIN) == 0;
+        if is_sign {
+            self.flags |= ASKED_AGAIN;
+        }
+        is_sign
     }
 
     /// A real server has answered by UDP.

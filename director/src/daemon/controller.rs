@@ -17,6 +17,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::apply::Applying;
 use super::estimates::Estimates;
 use super::name_of;
+use super::signs::Listener;
 use super::start::{Handles, OpenPort, StartError, Started};
 use crate::dpdk::tsc;
 use crate::kernel::ingress::IngressGuard;
@@ -69,6 +70,7 @@ pub(super) struct State {
     pub(super) compiler: Compiler,
     pub(super) estimates: Estimates,
     pub(super) board: Board,
+    listener: Listener,
     pub(super) drains: Drains,
     /// A drain's end could not be published, and the log has said so.
     pub(super) drain_waits: bool,
@@ -146,6 +148,7 @@ impl Controller {
                 compiler,
                 estimates: Estimates::default(),
                 board,
+                listener: Listener::default(),
                 drains: Drains::default(),
                 drain_waits: false,
                 taken_back_at: None,
@@ -242,6 +245,15 @@ impl Controller {
     /// Turns of each lcore's loop so far.
     pub(super) fn turns(&self) -> impl Iterator<Item = u64> {
         self.fleet.lcores().iter().map(|lcore| lcore.loops.get())
+    }
+
+    /// A quarter of a second has passed: tells passive checks what lcores have counted meanwhile.
+    pub(super) fn listen(&self) {
+        let mut state = self.state();
+        let State { board, listener, compiler, .. } = &mut *state;
+        let heard = listener.listen(board.heard(), compiler, &self.fleet);
+        let now = Instant::now();
+        heard.into_iter().for_each(|(service, server, signs)| board.hear(service, server, signs, now));
     }
 
     /// Health checks have changed their state; without any, weights may be on their way up.

@@ -13,6 +13,7 @@ mod manager;
 mod probe;
 mod reasons;
 mod requests;
+mod signs;
 mod start;
 mod templates;
 mod weigh;
@@ -38,7 +39,7 @@ pub use start::StartError;
 
 /// How often the control thread looks for wishes of lcores and for snapshots that came back.
 const HOUSEKEEPING: Duration = Duration::from_millis(1);
-/// How often weights on their way up are looked at.
+/// How often weights on their way up are looked at, and what the data path has counted for passive checks.
 const SLOW_START: Duration = Duration::from_millis(250);
 /// How often connections of real servers that are drained are counted.
 const DRAINS: Duration = Duration::from_millis(250);
@@ -124,6 +125,7 @@ pub fn run(config: &Config, text: &str, file: &Path) -> Result<(), StartError> {
                     news.clear();
                 }
                 _ = slow_start.tick() => {
+                    controller.listen();
                     controller.health_changed(&[]);
                     if controller.is_overdue() {
                         let controller = controller.clone();

@@ -53,10 +53,10 @@ impl Pipeline {
         if direction == Direction::Reply {
             return self.reply(snapshot, now, flow, packet, id);
         }
-        let connection = A::table(&self.tables).get(id);
-        if opens(flow) && is_reused(snapshot, connection) {
+        if opens(flow) && self.asks_again(snapshot, flow, id) {
             return self.open_anew(snapshot, now, flow, packet, id);
         }
+        let connection = A::table(&self.tables).get(id);
         match snapshot.server(connection.server) {
             Some(server) if server.present => self.request(snapshot, now, flow, packet, id, server),
             _ => self.departed(snapshot, now, flow, packet, id),
@@ -134,9 +134,33 @@ impl Pipeline {
         let before = connection.state;
         touch(connection, snapshot, now, &self.defence, |_| Path::Output, flow.frame.tcp_flags);
         if connection.state != before || is_first {
-            self.state_changed::<A>(snapshot, id, before);
+            self.replied::<A>(snapshot, id, before, is_first);
         }
         self.send_reply(snapshot, now, flow, packet, &hop, address, port)
+    }
+
+    /// A SYN of the client of a known connection, which may be a sign that its real server does not answer. True if it
+    /// means a new connection.
+    #[cold]
+    #[inline(never)]
+    fn asks_again<A: Address>(&mut self, snapshot: &Snapshot, flow: &Flow<A>, id: ConnId) -> bool {
+        let connection = A::table_mut(&mut self.tables).get_mut(id);
+        // Whoever sends a SYN with an ACK answers one, and does not wait for an answer.
+        if flow.frame.tcp_flags & tcp::ACK == 0 && connection.note_asked_again() {
+            self.counters.server(connection.server).signs.count_unanswered();
+        }
+        is_reused(snapshot, connection)
+    }
+
+    /// By a packet of its real server a connection's state is another one, or that was the first packet.
+    #[cold]
+    #[inline(never)]
+    fn replied<A: Address>(&mut self, snapshot: &Snapshot, id: ConnId, before: State, is_first: bool) {
+        let connection = A::table(&self.tables).get(id);
+        if is_first && connection.protocol == TCP_PROTOCOL {
+            self.counters.server(connection.server).signs.count_answered();
+        }
+        self.state_changed::<A>(snapshot, id, before);
     }
 
     /// A connection's state is another one, or its real server has answered the first time.

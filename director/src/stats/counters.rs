@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use control::health::Signs;
+
 use super::latency::LatencyCounters;
 use super::reason::Reason;
+use super::signs::SignCounters;
 use crate::id::LcoreId;
 use crate::scheduler::Load;
 use crate::service::ServerId;
@@ -57,6 +60,8 @@ pub struct ServerCounters {
     pub active: Counter,
     /// Connections that count as inactive now.
     pub inactive: Counter,
+    /// Which of its connections it answered (NAT and TCP only).
+    pub signs: SignCounters,
 }
 
 /// Of one real server over all lcores.
@@ -254,6 +259,12 @@ impl Fleet {
                 bytes_out: of.bytes_out.get(),
             })
         })
+    }
+
+    /// Signs of life of one real server over all lcores.
+    pub fn signs(&self, server: ServerId) -> Signs {
+        let of_lcores = self.lcores.iter().map(|lcore| lcore.server(server).signs.get());
+        of_lcores.fold(Signs::default(), Signs::plus)
     }
 }
 

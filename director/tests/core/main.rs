@@ -24,6 +24,7 @@ mod pieces;
 mod refusal;
 mod sctp;
 mod settings;
+mod signs;
 mod sip;
 mod snapshots;
 mod table;
