@@ -541,3 +541,102 @@ fn who_is_added_is_checked_too() -> Result<()> {
     director.stop()?;
     Ok(())
 }
+
+/// Takes the SYNs of new connections away before the real server's kernel sees them, or no longer.
+fn drop_syns(web: &Web<'_>, on: bool) -> Result<()> {
+    let nft = |command: &str| web.server.namespace().exec(&format!("nft {command}"), PATIENT).map(drop);
+    if !on {
+        return nft("delete table inet silence");
+    }
+    nft("add table inet silence")?;
+    nft("add chain inet silence input { type filter hook input priority 0 ; }")?;
+    nft(&format!("add rule inet silence input tcp dport {WEB} tcp flags & ( syn | ack ) == syn drop"))
+}
+
+#[test]
+fn who_leaves_clients_without_an_answer_goes_without_being_asked() -> Result<()> {
+    const HOLD: Duration = Duration::from_secs(4);
+    /// A client's kernel asks again after a second; what it does is looked at four times in one.
+    const SILENCE: Duration = Duration::from_millis(1250);
+    let lab = Lab::plan().build()?;
+    let webs: Vec<Web<'_>> = lab.real_servers().iter().map(|s| Web::start(&lab, s)).collect::<Result<_>>()?;
+    let mut toml = lab.config().toml();
+    toml += &format!(
+        "[[service]]\nprotocol = \"tcp\"\naddress = \"10.99.0.1:80\"\nscheduler = \"rr\"\n  [service.passive]\n  \
+         unanswered = 3\n  hold = {}\n",
+        HOLD.as_secs()
+    );
+    for web in &webs {
+        toml += &format!("  [[service.server]]\n  address = \"{}\"\n  method = \"nat\"\n", web.address());
+    }
+    let director = lab.start_director_toml(&toml, &lab.socket())?;
+    let (service, silent) = ("tcp 10.99.0.1:80", webs[1].address());
+    ensure!(standing(&director, service, &silent)? == Standing::In, "nothing is wrong yet");
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // One after the other would hardly be three in ten seconds.
+        let clients: Vec<_> =
+            (0..6).map(|_| scope.spawn(|| ask_on(&lab, plan::VIP_NAT.into(), PATIENT, &stop))).collect();
+        let story = || -> Result<(Instant, Instant, Instant)> {
+            thread::sleep(Duration::from_millis(500));
+            let failed = Instant::now();
+            drop_syns(&webs[1], true)?;
+            let took = wait_for(&director, service, &silent, Standing::Inhibited, SILENCE + LOAD)?;
+            let out = Instant::now();
+            let text = director.ctl().run("health --failing")?;
+            ensure!(
+                text.contains("passive 3 unanswered in 10 s")
+                    && text.contains("unanswered, and none answered since"),
+                "{text}"
+            );
+            ensure!(!text.contains(&webs[0].address()) && !text.contains(&webs[2].address()), "{text}");
+            // It is tried again, is no better, and goes at the first sign.
+            wait_for(&director, service, &silent, Standing::In, HOLD + LOAD)?;
+            ensure!(out.elapsed() > HOLD - LOAD / 2, "its hold is over after {:?}", out.elapsed());
+            wait_for(&director, service, &silent, Standing::Inhibited, SILENCE + LOAD)?;
+            let mended = Instant::now();
+            drop_syns(&webs[1], false)?;
+            wait_for(&director, service, &silent, Standing::In, HOLD + LOAD)?;
+            eprintln!("out after {took:?}, back after {:?}", mended.elapsed());
+            thread::sleep(Duration::from_millis(1500));
+            ensure!(standing(&director, service, &silent)? == Standing::In, "it answers, and is out again");
+            Ok((failed, out, mended))
+        };
+        let story = story();
+        stop.store(true, Ordering::Relaxed);
+        let requests: Vec<Request> = clients
+            .into_iter()
+            .map(|client| client.join().expect("the client does not panic"))
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .flatten()
+            .collect();
+        let (failed, out, mended) = story?;
+        let lost: Vec<&Request> = requests.iter().filter(|request| request.by.is_none()).collect();
+        ensure!(!lost.is_empty(), "no client met the silence");
+        ensure!(lost.iter().all(|request| request.ended > failed), "lost before: {lost:?}");
+        // While it is out the others have all new connections, and answer them.
+        let is_out = |request: &&Request| request.begun > out && request.begun < out + HOLD / 2;
+        let during: Vec<&Request> = requests.iter().filter(is_out).collect();
+        ensure!(during.len() > 100, "there was hardly any traffic meanwhile: {}", during.len());
+        let by = |name| during.iter().filter(|request| request.by.as_deref() == Some(name)).count();
+        ensure!(by("real1") > 20 && by("real3") > 20, "real1 {}, real3 {}", by("real1"), by("real3"));
+        ensure!(by("real1") + by("real3") == during.len(), "others had requests, or lost them: {during:?}");
+        let after: Vec<&Request> = requests.iter().filter(|request| request.begun > mended).collect();
+        ensure!(after.iter().all(|request| request.by.is_some()), "it works again, but requests are lost");
+        ensure!(
+            after.iter().any(|request| request.by.as_deref() == Some("real2")),
+            "it is back, but gets nothing"
+        );
+        Ok(())
+    })?;
+    let log = director.log();
+    for words in
+        ["unanswered, and none answered since", "health check tries again", "real server serves again"]
+    {
+        ensure!(log.contains(words), "the log does not say \"{words}\":\n{log}");
+    }
+    director.ctl().conserved()?;
+    director.stop()?;
+    Ok(())
+}
