@@ -1,6 +1,7 @@
 //! The loop of a worker lcore: receive burst, pipeline, transmit burst; between bursts a little of
 //! everything else, each bounded. Generic over its ports, so that it is tested without DPDK.
 
+pub mod capture;
 pub mod clock;
 mod cut;
 mod gather;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use capture::Capturer;
 use clock::Nanos;
 use cut::Cutter;
 use gather::GatherQueue;
@@ -95,6 +97,8 @@ pub struct Lcore<Q: QueuePair> {
     /// Neighbours whose Ethernet address is wanted.
     wanted: rtrb::Producer<Neighbour>,
     answers: Answerer,
+    /// What captures packets, while somebody wants that.
+    capturer: Option<Box<Capturer>>,
     burst: Vec<Q::Packet>,
     /// Frames of the kernel that other lcores have handed over.
     kernels: Vec<(Q::Packet, PortId)>,
@@ -176,6 +180,7 @@ impl<Q: QueuePair> Lcore<Q> {
             gather: GatherQueue::new(),
             wanted: parts.wanted,
             answers: Answerer::new(parts.queries),
+            capturer: None,
             burst: Vec::with_capacity(MAX_BURST),
             kernels: Vec::with_capacity(MAX_BURST),
             spent: Vec::with_capacity(MAX_BURST),
@@ -212,6 +217,9 @@ impl<Q: QueuePair> Lcore<Q> {
             self.counters.latency.record(now.0 - started.0, sent);
         }
         let tick = now.tick();
+        if let Some(capturer) = &mut self.capturer {
+            capturer.turn(now);
+        }
         let news = self.snapshots.refresh();
         let forwarded_before = self.counters.forwarded.get();
 
@@ -236,7 +244,7 @@ impl<Q: QueuePair> Lcore<Q> {
         }
 
         self.pipeline.expire(self.snapshots.current(), tick, EXPIRE_PER_TURN);
-        self.answers.turn(&self.pipeline, self.snapshots.current(), tick);
+        self.answers.turn(&self.pipeline, self.snapshots.current(), tick, &mut self.capturer);
         self.counters.loops.add(1);
         self.counters.busy_loops.add(u64::from(came > 0));
         self.last = (now, self.counters.forwarded.get() - forwarded_before);
@@ -301,7 +309,14 @@ impl<Q: QueuePair> Lcore<Q> {
         port_of: impl Fn(usize) -> PortId,
     ) -> u64 {
         let mut strays = 0;
+        if let Some(capturer) = &mut self.capturer {
+            capturer.before(self.pipeline.tables(), self.snapshots.current(), now, burst);
+        }
         self.pipeline.process(self.snapshots.current(), now, arrival, burst, &mut self.verdicts);
+        if let Some(capturer) = &mut self.capturer {
+            let (tables, decided) = (self.pipeline.tables(), (&burst[..], &self.verdicts[..]));
+            capturer.after(tables, self.snapshots.current(), now, decided, &port_of);
+        }
         if let Some(out) = common_way(&self.verdicts[..burst.len().min(MAX_BURST)])
             && let Some(leaving) = self.leaving.get_mut(usize::from(out.0))
             && leaving.is_empty()

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use control::model::{ForwardingMethod, ServiceKey};
 use crossbeam::atomic::AtomicCell;
 
+use super::capture::Capturer;
 use crate::connection::{Address, Connection, ConnectionTable, State, protocol_of};
 use crate::pipeline::{Impression, Pipeline};
 use crate::service::Snapshot;
@@ -37,7 +38,13 @@ pub struct ConnectionFilter {
 }
 
 impl ConnectionFilter {
-    fn matches(&self, c: &ConnectionRow) -> bool {
+    /// Whether every connection is asked for.
+    pub(super) fn is_empty(&self) -> bool {
+        let ConnectionFilter { protocol, service, server, client, state } = self;
+        protocol.is_none() && service.is_none() && server.is_none() && client.is_none() && state.is_none()
+    }
+
+    pub(super) fn matches(&self, c: &ConnectionRow) -> bool {
         self.protocol.is_none_or(|p| p == c.protocol)
             && self.state.is_none_or(|s| s.is_called_as(c.state))
             && self.client.is_none_or(|ip| ip == c.client.ip())
@@ -68,7 +75,7 @@ pub struct ConnectionRow {
 }
 
 impl ConnectionRow {
-    fn of<A: Address>(c: &Connection<A>, snapshot: &Snapshot, now: Tick) -> ConnectionRow {
+    pub(super) fn of<A: Address>(c: &Connection<A>, snapshot: &Snapshot, now: Tick) -> ConnectionRow {
         // A real server of the other version of IP is known by its number alone.
         let elsewhere = || snapshot.server(c.server).map(|server| server.address);
         let server: IpAddr = c.server_address.into();
@@ -117,6 +124,8 @@ pub enum Query {
     Counters(Box<CounterCopy>),
     /// What bears on a packet.
     Impression(Box<Impression>),
+    /// What captures packets from now on, if anything does; the answer has what did before.
+    Capture(Option<Box<Capturer>>),
 }
 
 /// Counters of an lcore at one moment.
@@ -215,14 +224,26 @@ impl Answerer {
 
     /// Works on the question, if there is one. Call between bursts.
     #[inline]
-    pub(super) fn turn(&mut self, pipeline: &Pipeline, snapshot: &Snapshot, now: Tick) {
+    pub(super) fn turn(
+        &mut self,
+        pipeline: &Pipeline,
+        snapshot: &Snapshot,
+        now: Tick,
+        capturer: &mut Option<Box<Capturer>>,
+    ) {
         if self.current.is_some() || self.queries.waiting.load(Ordering::Relaxed) {
-            self.work(pipeline, snapshot, now);
+            self.work(pipeline, snapshot, now, capturer);
         }
     }
 
     #[cold]
-    fn work(&mut self, pipeline: &Pipeline, snapshot: &Snapshot, now: Tick) {
+    fn work(
+        &mut self,
+        pipeline: &Pipeline,
+        snapshot: &Snapshot,
+        now: Tick,
+        capturer: &mut Option<Box<Capturer>>,
+    ) {
         if self.queries.waiting.swap(false, Ordering::Acquire) {
             // The control thread gave up on the question before; what is left of it goes back the
             // same way as an answer, since freeing it is not an lcore's work.
@@ -238,6 +259,10 @@ impl Answerer {
         let done = match &mut asked.query {
             Query::Impression(impression) => {
                 pipeline.impress(snapshot, now, impression);
+                true
+            }
+            Query::Capture(other) => {
+                std::mem::swap(capturer, other);
                 true
             }
             Query::Counters(copy) => {

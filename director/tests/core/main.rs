@@ -3,6 +3,7 @@
 
 mod affinity;
 mod bypass;
+mod capture;
 mod changes;
 mod dr;
 mod explain;

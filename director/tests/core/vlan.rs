@@ -20,9 +20,9 @@ const fn tag(tpid: u16, tci: u16) -> Tag {
     Tag { tpid, tci }
 }
 
-const C100: Tag = tag(CUSTOMER, 100);
+pub const C100: Tag = tag(CUSTOMER, 100);
 const C200: Tag = tag(CUSTOMER, 200);
-const S7: Tag = tag(SERVICE, 7);
+pub const S7: Tag = tag(SERVICE, 7);
 
 /// Moves all that the kernel has on a port to a VLAN interface with these tags there, of index `index` and, where there
 /// are two tags, that behind it.
@@ -48,7 +48,7 @@ fn move_to_vlan(view: &mut KernelView, from: IfIndex, tags: &[Tag], index: u32) 
 }
 
 /// A director with these tags on its client side and on its server side.
-fn tagged_bench(method: ForwardingMethod, lcores: usize, client: &[Tag], server: &[Tag]) -> Bench {
+pub fn tagged_bench(method: ForwardingMethod, lcores: usize, client: &[Tag], server: &[Tag]) -> Bench {
     let port = |own| if method == ForwardingMethod::Nat { 8000 + own } else { own };
     let services = vec![
         service(Protocol::Tcp, "10.99.0.1:80", Scheduler::Rr, method, port(80), &[1, 1]),
@@ -63,7 +63,7 @@ fn tagged_bench(method: ForwardingMethod, lcores: usize, client: &[Tag], server:
 }
 
 /// A frame with tags, made without the director.
-fn with_tags(tags: &[Tag], frame: &[u8]) -> Vec<u8> {
+pub fn with_tags(tags: &[Tag], frame: &[u8]) -> Vec<u8> {
     let tags = tags.iter().flat_map(|tag| [tag.tpid.to_be_bytes(), tag.tci.to_be_bytes()].concat());
     [&frame[..12], &tags.collect::<Vec<u8>>(), &frame[12..]].concat()
 }
