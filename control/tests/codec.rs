@@ -12,7 +12,8 @@ use control::model::{
 };
 use control::plan::{Difference, Fate, KeyChange, Moves, ServerChange, ServiceChange};
 use control::protocol::{
-    Applied, CandidateStatus, CheckHealth, ConfigDiff, ConfigHistory, ConnectionFilter, ConnectionList,
+    Applied, CandidateStatus, CaptureEnd, CaptureFilter, CapturePage, CaptureStarted, CapturedFrame,
+    CapturedPacket, CheckHealth, ConfigDiff, ConfigHistory, ConnectionFilter, ConnectionList,
     ConnectionStatus, Counters, DrainList, DrainStatus, Envelope, Explanation, ExplanationStep, Framer,
     HealthList, HistogramList, Latency, LatencyBucket, LatencyDistribution, LatencyHistogram, LatencySummary,
     LcoreStats, LeavingPacket, Missing, NextHopStatus, Outcome, PacketSketch, PersistenceChange,
@@ -209,6 +210,16 @@ fn request() -> impl Strategy<Value = Request> {
         any::<(Option<String>, Option<String>)>()
             .prop_map(|(text, source)| Request::ConfigDiff { text, source }),
         sketch().prop_map(|packet| Request::Explain { packet }),
+        (
+            (option::of(protocol()), any::<Option<IpAddr>>(), option::of(service()), option::of(address())),
+            any::<(Option<u64>, Option<u32>, Option<u32>)>()
+        )
+            .prop_map(|((protocol, client, service, server), (count, seconds, snaplen))| {
+                let filter = CaptureFilter { protocol, client, service, server };
+                Request::CaptureStart { filter, count, seconds, snaplen }
+            }),
+        any::<u64>().prop_map(|capture| Request::CaptureRead { capture }),
+        any::<u64>().prop_map(|capture| Request::CaptureStop { capture }),
         Just(Request::Version {}),
     ]
 }
@@ -476,6 +487,30 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn captured_frame()(port: String, len: u32, bytes: String) -> CapturedFrame {
+        CapturedFrame { port, len, bytes }
+    }
+}
+
+prop_compose! {
+    fn captured_packet()(
+        seconds: u64, nanoseconds: u32, lcore: u8, reason: String, came in captured_frame(),
+        left in option::of(captured_frame()),
+    ) -> CapturedPacket {
+        CapturedPacket { seconds, nanoseconds, lcore, reason, came, left }
+    }
+}
+
+prop_compose! {
+    fn capture_page()(
+        packets in vec(captured_packet(), 0..3), captured: u64, lost: u64,
+        ended in option::of(select(vec![CaptureEnd::Count, CaptureEnd::Seconds, CaptureEnd::Stopped])),
+    ) -> CapturePage {
+        CapturePage { packets, captured, lost, ended }
+    }
+}
+
 fn reply() -> impl Strategy<Value = Reply> {
     let parts =
         (any::<u64>(), any::<bool>(), counters(), rates(), vec(lcore(), 0..3), vec(port(), 0..3), counts());
@@ -505,6 +540,9 @@ fn reply() -> impl Strategy<Value = Reply> {
             udp
         })),
         explanation().prop_map(|explanation| Reply::Explanation(Box::new(explanation))),
+        any::<(u64, u32)>()
+            .prop_map(|(capture, snaplen)| Reply::CaptureStarted(CaptureStarted { capture, snaplen })),
+        capture_page().prop_map(Reply::CapturePage),
         vec(service_health(), 0..3).prop_map(|health| Reply::Health(HealthList { health })),
         (any::<u64>(), vec(any::<(u8, String)>(), 0..3)).prop_map(|(uptime_ms, histograms)| {
             let histograms =

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use control::protocol::Limits;
+use control::protocol::{Limits, Request};
 use serde_json::{Value, json};
 use support::Running;
 
@@ -698,4 +698,66 @@ missing: the Ethernet address of 10.0.2.12 on lan0 is not known (next-hop-unreso
     assert_eq!((&json["packet"], &json["reason"]), (&packet, &json!("request_nat")));
     let complaint = bad(&running.path, "explain --from 10.0.1.1:1 --to 10.99.0.1:80 --flags synack", 2);
     assert!(complaint.contains("[possible values: fin, syn, rst, psh, ack, urg]"), "{complaint}");
+}
+
+#[test]
+fn captured_packets_are_written_as_pcapng() {
+    use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption::{Comment, Flags};
+    use pcap_file::pcapng::{Block, PcapNgReader};
+
+    let running = Running::start(0, Limits::default());
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("it.pcapng");
+    let line = format!("capture --proto tcp --client 192.0.2.7 --snaplen 128 -w {}", file.display());
+    let output = directorctl(&running.path, &line);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "2 packets captured, 3 lost for want of room\n");
+    let bytes = std::fs::read(&file).expect("written");
+    let mut reader = PcapNgReader::new(&bytes[..]).expect("pcapng");
+    let (mut ports, mut frames) = (Vec::new(), Vec::new());
+    while let Some(block) = reader.next_block() {
+        match block.expect("a sound block") {
+            Block::InterfaceDescription(interface) => {
+                assert_eq!(interface.snaplen, 128);
+                ports.push(format!("{:?}", interface.options[0]));
+            }
+            Block::EnhancedPacket(packet) => {
+                assert_eq!(packet.timestamp, std::time::Duration::new(1_700_000_000, 123_456_789));
+                assert_eq!(packet.original_len, 60);
+                let (Comment(comment), Flags(flags)) = (&packet.options[0], &packet.options[1]) else {
+                    panic!("{:?}", packet.options)
+                };
+                frames.push((packet.interface_id, packet.data.to_vec(), comment.to_string(), *flags));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(ports, [r#"IfName("wan0 in")"#, r#"IfName("lan0 out")"#]);
+    let nat = || "request_nat".to_owned();
+    assert_eq!(
+        frames,
+        [
+            (0, vec![0, 1, 2, 3, 4], nat(), 1),
+            (1, vec![5, 6, 7, 8, 9], nat(), 2),
+            (0, vec![0, 1, 2, 3, 4], "no_route".to_owned(), 1),
+        ]
+    );
+
+    let json: Value = serde_json::from_str(&good(&running, "--json capture")).expect("one line of JSON");
+    assert_eq!((&json["lost"], &json["packets"][1]["left"]), (&json!(3), &Value::Null));
+    let complaint = bad(&running.path, "capture --service tcp,10.99.0.1:80 --count 13", 1);
+    assert!(complaint.contains("capture-runs") && complaint.contains("10.99.0.1:80"), "{complaint}");
+    let complaint = bad(&running.path, "capture -w /nowhere/it.pcapng", 1);
+    assert!(complaint.contains("/nowhere/it.pcapng"), "{complaint}");
+}
+
+/// It shows what clients say.
+#[test]
+fn who_may_not_change_things_may_not_capture() {
+    let requests = [
+        Request::CaptureStart { filter: Default::default(), count: None, seconds: None, snaplen: None },
+        Request::CaptureRead { capture: 1 },
+        Request::CaptureStop { capture: 1 },
+    ];
+    assert!(requests.iter().all(Request::changes));
 }

@@ -1,9 +1,10 @@
 //! docs/protocol.md and docs/directorctl.md keep up with the code.
 
 use control::protocol::{
-    Applied, ConfigDiff, ConfigHistory, ConnectionList, Done, DrainList, Explanation, HealthList,
-    HistogramList, Latency, RateList, ReasonList, Refusal, Request, ServiceList, SettingsList, Stats,
-    TemplateList, TimeoutsInForce, Version, decode_reply, decode_request, encode_request,
+    Applied, CapturePage, CaptureStarted, ConfigDiff, ConfigHistory, ConnectionList, Done, DrainList,
+    Explanation, HealthList, HistogramList, Latency, RateList, ReasonList, Refusal, Request, ServiceList,
+    SettingsList, Stats, TemplateList, TimeoutsInForce, Version, decode_reply, decode_request,
+    encode_request,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -92,6 +93,8 @@ fn every_example_reply_is_what_the_code_makes_of_it() {
             ("config.apply" | "config.rollback", Ok(ok)) => shown_exactly::<Applied>(request, &ok),
             ("config.history", Ok(ok)) => shown_exactly::<ConfigHistory>(request, &ok),
             ("latency", Ok(ok)) => shown_exactly::<Latency>(request, &ok),
+            ("capture.start", Ok(ok)) => shown_exactly::<CaptureStarted>(request, &ok),
+            ("capture.read", Ok(ok)) => shown_exactly::<CapturePage>(request, &ok),
             ("explain", Ok(ok)) => shown_exactly::<Explanation>(request, &ok),
             ("version", Ok(ok)) if ok != serde_json::json!({}) => shown_exactly::<Version>(request, &ok),
             (_, Ok(ok)) => shown_exactly::<Done>(request, &ok),
@@ -168,6 +171,7 @@ fn the_tour_shows_every_command() {
         "health --failing",
         "top",
         "explain",
+        "capture",
         "version",
         "completion",
     ] {

@@ -5,8 +5,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
+use director::lcore::capture::{Wanted, capture};
 use director::lcore::clock::Nanos;
-use director::lcore::query::QueryBox;
+use director::lcore::query::{ConnectionFilter, Query, QueryBox};
 use director::lcore::{Exception, Lcore, LcoreParts, LcorePort, QueuePair, hand_over_rings};
 use director::pipeline::MAX_BURST;
 use director::stats::{Fleet, QueueCounters};
@@ -73,6 +74,17 @@ impl QueuePair for Loop {
 /// Calls of the allocator in many turns of a loop that gets these kinds of packets of `of` connections, of which
 /// the table has room for `capacity`; and the counters then.
 fn calls(method: Method, templates: Vec<Templates>, of: u32, capacity: u32) -> (u64, Fleet) {
+    let queries = Arc::new(QueryBox::default());
+    calls_asked(method, templates, (of, capacity), &queries)
+}
+
+/// The same, of an lcore that is asked something before it turns.
+fn calls_asked(
+    method: Method,
+    templates: Vec<Templates>,
+    (of, capacity): (u32, u32),
+    queries: &Arc<QueryBox>,
+) -> (u64, Fleet) {
     let case = Case { method, traffic: Traffic::Tcp, connections: 100, lcores: 1 };
     let mut subject = Subject::new(&case, capacity, false).unwrap();
     subject.fill(&case, 0, 100, Tick(0), 0, Handshake::Whole).unwrap();
@@ -93,7 +105,7 @@ fn calls(method: Method, templates: Vec<Templates>, of: u32, capacity: u32) -> (
         hand_over: rings.0,
         taken_over: rings.1,
         wanted: rtrb::RingBuffer::new(64).0,
-        queries: Arc::new(QueryBox::default()),
+        queries: queries.clone(),
     });
     let before = CALLS.get();
     for turn in 0..TURNS {
@@ -140,4 +152,26 @@ fn opening_ending_and_expiring_cost_none_either() {
         assert!(opened > 10_000, "{opened} connections were opened");
         assert!(lcore.is_conserved());
     }
+}
+
+#[test]
+fn a_capture_costs_none() {
+    let templates = vec![requests(SYN), requests(ACK)];
+    let wanted = Wanted {
+        filter: ConnectionFilter::default(),
+        packets: u64::MAX,
+        until: Nanos(u64::MAX),
+        snaplen: 65_535,
+        ring: 1 << 20,
+    };
+    let (capturer, mut captured) = capture(&wanted);
+    let queries = Arc::new(QueryBox::default());
+    queries.ask(Query::Capture(Some(capturer)));
+    let (calls, _) = calls_asked(Method::NatRequest, templates, (5000, 1000), &queries);
+    assert_eq!(calls, 0);
+    // It went on until its ring was full, and counted then.
+    let (kept, lost) = (captured.tally.captured.get(), captured.tally.lost.get());
+    assert_eq!(kept + lost, (TURNS - 1) * MAX_BURST as u64);
+    assert!(kept > 1000 && lost > 1000, "{kept} {lost}");
+    assert_eq!(std::iter::from_fn(|| captured.pop()).count() as u64, kept);
 }

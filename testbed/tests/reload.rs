@@ -218,7 +218,7 @@ fn a_file_with_mistakes_or_of_another_start_changes_nothing() -> Result<()> {
     let dry = ctl.output(&format!("apply --dry-run {}/restart.toml", lab.directory().display()))?;
     ensure!(dry.status.code() == Some(1), "it could not be applied");
     // Some exchanges more, with all of that behind them.
-    std::thread::sleep(Duration::from_secs(1));
+    thread::sleep(Duration::from_secs(1));
     hold::all_lived(&held.finish(), 3)?;
     let history: ConfigHistory = ctl.json("history")?;
     ensure!(history.versions.len() == 1, "{history:?}");

@@ -1,6 +1,7 @@
 //! `directorctl`: commands, their arguments and their output.
 
 mod apply;
+mod capture;
 mod config_file;
 mod connection;
 mod diff;
@@ -208,6 +209,17 @@ Examples:
   directorctl --json explain --from 192.0.2.7:40000 --to 10.99.0.1:80 | jq -r .reason")]
     Explain(explain::Options),
 
+    /// Capture packets of chosen flows, as they came and as they left, in pcapng
+    #[command(after_help = "\
+Examples:
+  directorctl capture --client 192.0.2.7 --count 20 -w - | tshark -r -
+  directorctl capture --service tcp,10.99.0.1:80 --seconds 10 -w web.pcapng
+  directorctl capture --server 10.0.2.11:8080 --snaplen 128 -w - | wireshark -k -i -
+  directorctl --json capture --count 1
+
+Ctrl-C ends it. Each frame names the port and the direction, and its comment is the reason by which stats counts it.")]
+    Capture(capture::Options),
+
     /// Show the versions of directorctl, the running director, DPDK and the protocol
     #[command(after_help = "Examples:\n  directorctl version\n  directorctl --json version")]
     Version,
@@ -292,6 +304,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Reasons => reasons::run(&mut session),
         Command::Health(options) => health::run(options, &mut session),
         Command::Explain(options) => explain::run(options, &mut session),
+        Command::Capture(options) => capture::run(options, &mut session),
         Command::Version => version::run(&mut session),
         Command::Template(command) => template::run(command, &mut session),
         Command::Save => save::run(&mut session),

@@ -3,6 +3,7 @@
 //! `docs/protocol.md` describes it for people who write their own client.
 
 mod bind;
+mod capture;
 mod client;
 mod codec;
 mod config;
@@ -23,6 +24,10 @@ mod strict;
 mod template;
 
 pub use bind::BindError;
+pub use capture::{
+    CaptureEnd, CaptureFilter, CapturePage, CaptureStarted, CapturedFrame, CapturedPacket,
+    MAX_CAPTURE_SECONDS, MAX_SNAPLEN, MIN_SNAPLEN,
+};
 pub use client::{Client, ClientError, DEFAULT_SOCKET, DEFAULT_TIMEOUT};
 pub use codec::{
     BadReply, Envelope, Framer, LineTooLong, MAX_LONG_LINE, MAX_REPLY_LINE, MAX_REQUEST_LINE,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::capture::{CapturePage, CaptureStarted};
 use super::config::{Applied, ConfigDiff, ConfigHistory};
 use super::drain::DrainList;
 use super::explain::Explanation;
@@ -54,6 +55,10 @@ pub enum Reply {
     Reasons(ReasonList),
     /// To `explain`.
     Explanation(Box<Explanation>),
+    /// To `capture.start`.
+    CaptureStarted(CaptureStarted),
+    /// To `capture.read`.
+    CapturePage(CapturePage),
     /// To `version`.
     Version(Version),
     /// To `settings`.

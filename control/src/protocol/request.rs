@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::capture::CaptureFilter;
 use super::drain::default_deadline;
 use super::explain::PacketSketch;
 use super::options::{PersistenceChange, PersistenceOptions};
@@ -293,6 +294,35 @@ pub enum Request {
         /// The packet.
         packet: PacketSketch,
     },
+    /// Begins to capture packets. Precondition: no capture runs, and its bounds can be kept: `count` is at least 1,
+    /// `seconds` from 1 to [`super::MAX_CAPTURE_SECONDS`], `snaplen` from [`super::MIN_SNAPLEN`] to [`super::MAX_SNAPLEN`].
+    #[serde(rename = "capture.start")]
+    CaptureStart {
+        /// Which packets; absent: all.
+        #[serde(default)]
+        filter: CaptureFilter,
+        /// How many packets; absent: until it is stopped.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        count: Option<u64>,
+        /// For how many seconds; absent: until it is stopped.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds: Option<u32>,
+        /// How many bytes of each frame; absent: [`super::MAX_SNAPLEN`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        snaplen: Option<u32>,
+    },
+    /// Packets that were captured since the last page. Precondition: the capture runs, or has ended with packets to read.
+    #[serde(rename = "capture.read")]
+    CaptureRead {
+        /// The number of the capture.
+        capture: u64,
+    },
+    /// Ends a capture; what it has captured can still be read. Precondition: as of `capture.read`.
+    #[serde(rename = "capture.stop")]
+    CaptureStop {
+        /// The number of the capture.
+        capture: u64,
+    },
     /// Versions of the director, of DPDK and of this protocol. No precondition.
     #[serde(rename = "version")]
     Version {},
@@ -300,7 +330,7 @@ pub enum Request {
 
 impl Request {
     /// Every value `"request"` may have.
-    pub const NAMES: [&'static str; 30] = [
+    pub const NAMES: [&'static str; 33] = [
         "service.add",
         "service.edit",
         "service.delete",
@@ -330,6 +360,9 @@ impl Request {
         "config.history",
         "config.diff",
         "explain",
+        "capture.start",
+        "capture.read",
+        "capture.stop",
         "version",
     ];
 
@@ -365,11 +398,15 @@ impl Request {
             Request::ConfigHistory {} => "config.history",
             Request::ConfigDiff { .. } => "config.diff",
             Request::Explain { .. } => "explain",
+            Request::CaptureStart { .. } => "capture.start",
+            Request::CaptureRead { .. } => "capture.read",
+            Request::CaptureStop { .. } => "capture.stop",
             Request::Version {} => "version",
         }
     }
 
-    /// Whether carrying it out changes what is balanced; such requests are for root and the daemon's own user.
+    /// Whether carrying it out changes what is balanced, or shows what clients and real servers say to each other; such
+    /// requests are for root and the daemon's own user.
     pub fn changes(&self) -> bool {
         match self {
             Request::ServiceAdd { .. }
@@ -385,7 +422,10 @@ impl Request {
             | Request::StatsZero { .. }
             | Request::ConfigApply { .. }
             | Request::ConfigConfirm {}
-            | Request::ConfigRollback { .. } => true,
+            | Request::ConfigRollback { .. }
+            | Request::CaptureStart { .. }
+            | Request::CaptureRead { .. }
+            | Request::CaptureStop { .. } => true,
             Request::ServiceList {}
             | Request::ServerDrainStatus { .. }
             | Request::ConnectionList { .. }

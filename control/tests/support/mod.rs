@@ -19,13 +19,13 @@ use control::model::{
 };
 use control::plan::{Difference, Fate, KeyChange, Moves, ServerChange, ServiceChange};
 use control::protocol::{
-    Applied, CandidateStatus, CheckHealth, ConfigDiff, ConfigHistory, ConnectionFilter, ConnectionList,
-    ConnectionStatus, Counters, Explanation, ExplanationStep, Handler, HealthList, HistogramList, Latency,
-    LatencyBucket, LatencyDistribution, LatencyHistogram, LatencySummary, LcoreStats, LeavingPacket, Limits,
-    Missing, NextHopStatus, Outcome, PacketSketch, Peer, PortStats, RateList, Rates, ReasonList,
-    ReasonStatus, Refusal, Reply, Request, Server, ServerHealth, ServerRates, ServerStatus, ServiceHealth,
-    ServiceList, ServiceRates, ServiceStatus, Stats, TcpFlag, TemplateList, TemplateStatus, TimeoutsInForce,
-    Version,
+    Applied, CandidateStatus, CaptureEnd, CapturePage, CaptureStarted, CapturedFrame, CapturedPacket,
+    CheckHealth, ConfigDiff, ConfigHistory, ConnectionFilter, ConnectionList, ConnectionStatus, Counters,
+    Explanation, ExplanationStep, Handler, HealthList, HistogramList, Latency, LatencyBucket,
+    LatencyDistribution, LatencyHistogram, LatencySummary, LcoreStats, LeavingPacket, Limits, Missing,
+    NextHopStatus, Outcome, PacketSketch, Peer, PortStats, RateList, Rates, ReasonList, ReasonStatus,
+    Refusal, Reply, Request, Server, ServerHealth, ServerRates, ServerStatus, ServiceHealth, ServiceList,
+    ServiceRates, ServiceStatus, Stats, TcpFlag, TemplateList, TemplateStatus, TimeoutsInForce, Version,
 };
 use serde_json::Value;
 
@@ -326,6 +326,16 @@ impl Handler for FakeDirector {
             Request::Explain { packet } => {
                 return Ok(Reply::Explanation(Box::new(Explanation { packet, ..explanation() })));
             }
+            Request::CaptureStart { filter, count: Some(13), .. } => {
+                let message = format!("a capture of {filter:?} runs");
+                return Err(Refusal::new("capture-runs", message, "wait"));
+            }
+            Request::CaptureStart { snaplen, .. } => {
+                let snaplen = snaplen.unwrap_or(65_535);
+                return Ok(Reply::CaptureStarted(CaptureStarted { capture: 7, snaplen }));
+            }
+            Request::CaptureRead { .. } => return Ok(Reply::CapturePage(capture_page())),
+            Request::CaptureStop { .. } => {}
             Request::Version {} => {
                 let dpdk = "DPDK 22.11.5".to_owned();
                 return Ok(Reply::Version(Version { director: "9.8.7".to_owned(), dpdk, protocol: 1 }));
@@ -333,6 +343,22 @@ impl Handler for FakeDirector {
         }
         Ok(Reply::DONE)
     }
+}
+
+/// The last page of a capture: a packet that left, and one that did not.
+fn capture_page() -> CapturePage {
+    let frame =
+        |port: &str, bytes: &str| CapturedFrame { port: port.to_owned(), len: 60, bytes: bytes.to_owned() };
+    let packet = CapturedPacket {
+        seconds: 1_700_000_000,
+        nanoseconds: 123_456_789,
+        lcore: 0,
+        reason: "request_nat".to_owned(),
+        came: frame("wan0", "AAECAwQ="),
+        left: Some(frame("lan0", "BQYHCAk=")),
+    };
+    let dropped = CapturedPacket { reason: "no_route".to_owned(), left: None, ..packet.clone() };
+    CapturePage { packets: vec![packet, dropped], captured: 2, lost: 3, ended: Some(CaptureEnd::Count) }
 }
 
 /// A service of which one real server goes.

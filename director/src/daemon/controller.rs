@@ -15,6 +15,7 @@ use control::protocol::{Refusal, Reply};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::apply::Applying;
+use super::capture::Captures;
 use super::estimates::Estimates;
 use super::name_of;
 use super::signs::Listener;
@@ -23,7 +24,7 @@ use crate::dpdk::tsc;
 use crate::kernel::ingress::IngressGuard;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::slow_path::SlowPathCounters;
-use crate::lcore::clock::Clock;
+use crate::lcore::clock::{Clock, Nanos};
 use crate::lcore::query::{Query, QueryBox};
 use crate::nexthop::{Hop, KernelView, Neighbour, NextHops, PortLink};
 use crate::persistence::Templates;
@@ -45,6 +46,7 @@ pub(super) struct Controller {
     state: Mutex<State>,
     /// Held while lcores are asked: a box has room for one question.
     pub(super) queries: tokio::sync::Mutex<Vec<Arc<QueryBox>>>,
+    pub(super) captures: tokio::sync::Mutex<Captures>,
     netlink: Arc<Netlink>,
     pub(super) fleet: Fleet,
     pub(super) ports: Arc<Vec<OpenPort>>,
@@ -159,6 +161,7 @@ impl Controller {
                 hops: Default::default(),
             }),
             queries: tokio::sync::Mutex::new(queries),
+            captures: Default::default(),
             netlink,
             fleet,
             ports,
@@ -187,7 +190,12 @@ impl Controller {
 
     /// This moment, as lcores count.
     pub(super) fn now(&self) -> Tick {
-        self.clock.at(tsc()).tick()
+        self.moment().tick()
+    }
+
+    /// The same for lcores.
+    pub(super) fn moment(&self) -> Nanos {
+        self.clock.at(tsc())
     }
 
     /// Publishes what the configuration says, for lcores to start with.

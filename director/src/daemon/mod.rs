@@ -4,6 +4,7 @@
 //! which runs everything that an operator talks to on a single-threaded tokio runtime.
 
 mod apply;
+mod capture;
 mod controller;
 mod drains;
 mod estimates;
@@ -138,6 +139,7 @@ pub fn run(config: &Config, text: &str, file: &Path) -> Result<(), StartError> {
                 }
                 _ = estimation.tick() => {
                     controller.estimate();
+                    tokio::spawn(capture::give_up_unread(controller.clone()));
                     manager.status(controller.status());
                     log::report_left_out();
                 }

@@ -7,7 +7,7 @@ use control::model::{Edit, EditError, PersistenceEdit, ServiceKey, SettingError,
 use control::protocol::{Handler, PROTOCOL_VERSION, Peer, Refusal, Reply, Request, Version};
 
 use super::controller::{Controller, exhausted, refuse};
-use super::{explain, listing, reasons, templates};
+use super::{capture, explain, listing, reasons, templates};
 use crate::dpdk::Eal;
 use crate::service::Services;
 
@@ -93,6 +93,11 @@ impl Handler for Controller {
             Request::ConfigHistory {} => Ok(self.history().await),
             Request::ConfigDiff { text, source } => self.diff(text, source).await,
             Request::Explain { packet } => explain::explain(self, packet).await,
+            Request::CaptureStart { filter, count, seconds, snaplen } => {
+                capture::start(self, filter, count, seconds, snaplen).await
+            }
+            Request::CaptureRead { capture } => capture::read(self, capture).await,
+            Request::CaptureStop { capture } => capture::stop(self, capture).await,
             Request::Version {} => Ok(Reply::Version(Version {
                 director: env!("CARGO_PKG_VERSION").into(),
                 dpdk: Eal::version(),
