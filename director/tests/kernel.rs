@@ -151,6 +151,12 @@ fn the_view_follows_links_addresses_routes_and_neighbours() {
                 v.neighbours.get(&nine) == Some(&MacAddr([2, 0, 0, 0, 0, 9]))
             })
             .await;
+            // It is the operator's: asked for by us, the kernel would forget that, and look for nobody.
+            netlink.resolve(nine).await;
+            ip("neighbour get 10.1.0.9 dev d0");
+            let known = Command::new("ip").args(["neighbour", "show", "nud", "permanent"]).output();
+            let known = String::from_utf8(known.unwrap().stdout).unwrap();
+            assert!(known.contains("10.1.0.9 dev d0"), "{known}");
             ip("neighbour del 10.1.0.9 dev d0");
             until(&netlink, "its end", |v| !v.neighbours.contains_key(&nine)).await;
             ip("link del d0");

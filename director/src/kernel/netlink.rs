@@ -113,6 +113,11 @@ impl Netlink {
     /// Asks the kernel to find a neighbour's Ethernet address, or to make sure that it is still right.
     /// Asking often costs little: the same neighbour is asked for a few times a second at most.
     pub async fn resolve(&self, neighbour: Neighbour) {
+        // "Use" takes the state of a permanent one away (`NEIGH_UPDATE_F_USE` in Linux `neighbour.c`, from 5.16 on), and with
+        // it what somebody has written down.
+        if self.view.borrow().fixed.contains(&neighbour) {
+            return;
+        }
         {
             let mut asked = self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let now = Instant::now();
@@ -174,7 +179,11 @@ async fn dump(handle: &Handle) -> Result<KernelView, NetlinkError> {
     view.routes.dedup();
     let mut neighbours = handle.neighbours().get().execute();
     while let Some(message) = neighbours.try_next().await? {
-        view.neighbours.extend(neighbour_of(&message));
+        let found = neighbour_of(&message);
+        if matches!(message.header.state, NeighbourState::Permanent | NeighbourState::Noarp) {
+            view.fixed.extend(found.map(|(neighbour, _)| neighbour));
+        }
+        view.neighbours.extend(found);
     }
     Ok(view)
 }

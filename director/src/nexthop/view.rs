@@ -1,7 +1,7 @@
 //! What the kernel knows that forwarding needs: links, addresses, routes, neighbours. Plain data,
 //! kept up to date by netlink (`kernel::netlink`) and written by hand in tests.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::id::IfIndex;
@@ -92,4 +92,6 @@ pub struct KernelView {
     pub routes: Vec<Route>,
     /// Neighbours whose state is usable (reachable, stale, delay, probe, permanent, noarp).
     pub neighbours: HashMap<Neighbour, MacAddr>,
+    /// Those of them that the kernel never asks for: written down by somebody (permanent), or without ARP.
+    pub fixed: HashSet<Neighbour>,
 }
