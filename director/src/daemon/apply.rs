@@ -14,7 +14,6 @@ use control::protocol::{Applied, ConfigDiff, ConfigHistory, Refusal, Reply};
 use super::controller::{Controller, State, exhausted};
 use super::weigh;
 use crate::dpdk::close_on_exec;
-use crate::scheduler::Load as _;
 use crate::service::{Exhausted, MarkRules, Services};
 
 /// How long a configuration may wait to be confirmed, in seconds.
@@ -290,12 +289,13 @@ impl Controller {
             (before, next, difference)
         };
         let (before, next, mut difference) = self.off_thread(compare).await;
-        weigh::connections(&mut difference, &before, |service, server| {
-            self.state().compiler.server_id(service, server).map_or(0, |id| {
-                let (active, inactive) = self.fleet.connections(id);
+        {
+            let state = self.state();
+            weigh::connections(&mut difference, &before, |service, server| {
+                let (active, inactive) = state.compiler.connections(service, server);
                 active + inactive
-            })
-        });
+            });
+        }
         let weigh = move || {
             weigh::shares(&mut difference, &before, &next);
             (before, next, difference)

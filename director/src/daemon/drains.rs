@@ -8,9 +8,7 @@ use control::model::{Edit, ServiceKey, Timeouts, Weight};
 use control::protocol::{Refusal, Reply};
 
 use super::controller::{Controller, State, exhausted, refuse};
-use crate::scheduler::Load as _;
 use crate::service::Services;
-use crate::stats::Fleet;
 
 impl Controller {
     /// Begins a drain, or gives the one that goes on another plan.
@@ -32,7 +30,7 @@ impl Controller {
         let change = state.model.change(&weigh(service, server, Weight(0)), &self.limits).map_err(refuse)?;
         let weight = weight_of(&state, service, server);
         self.publish(&mut state, Services::Edited(&[change])).map_err(exhausted)?;
-        let left = connections(&state, &self.fleet, service, server);
+        let left = state.compiler.connections(service, server);
         let plan = Plan { deadline: Duration::from_secs(deadline.into()), keep, active_only };
         state.drains.begin((service, server), plan, weight, left, Instant::now());
         drop(state);
@@ -88,9 +86,7 @@ impl Controller {
         }
         let State { drains, compiler, .. } = &mut *state;
         let now = Instant::now();
-        let due = drains.count(now, |service, server| {
-            compiler.server_id(service, server).map_or((0, 0), |id| self.fleet.connections(id))
-        });
+        let due = drains.count(now, |service, server| compiler.connections(service, server));
         for due in due {
             self.end_drain(&mut state, due, now);
         }
@@ -136,10 +132,4 @@ fn weight_of(state: &State, service: ServiceKey, server: SocketAddr) -> Weight {
     let service = state.model.services().get(&service);
     let server = service.and_then(|service| service.servers.iter().find(|s| s.address == server));
     server.map_or(Weight(0), |server| server.weight)
-}
-
-/// Connections of a real server, active and inactive. One that health checks have taken out keeps its number, and so
-/// its count, while it has any.
-fn connections(state: &State, fleet: &Fleet, service: ServiceKey, server: SocketAddr) -> (u64, u64) {
-    state.compiler.server_id(service, server).map_or((0, 0), |id| fleet.connections(id))
 }

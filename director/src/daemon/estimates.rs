@@ -105,49 +105,9 @@ impl Estimates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::{Input, Services};
+    use crate::daemon::fixture::{address, compile, key};
     use crate::stats::{Fleet, LcoreCounters};
-    use control::model::{
-        ForwardingMethod, Protocol, RealServer, Scheduler, SchedulerFlags, Service, Settings, Thresholds,
-        Timeouts, Tunnel, Weight,
-    };
     use std::sync::Arc;
-
-    fn key() -> ServiceKey {
-        ServiceKey::Address { protocol: Protocol::Udp, address: ([10, 99, 0, 1], 53).into() }
-    }
-
-    fn address(n: u8) -> SocketAddr {
-        ([10, 0, 2, n], 53).into()
-    }
-
-    fn compile(compiler: &mut Compiler, servers: &[u8]) {
-        let server = |n: &u8| RealServer {
-            address: address(*n),
-            method: ForwardingMethod::Dr,
-            weight: Weight(1),
-            tunnel: Tunnel::default(),
-            thresholds: Thresholds::default(),
-        };
-        let service = Arc::new(Service {
-            key: key(),
-            scheduler: Scheduler::Rr,
-            flags: SchedulerFlags::default(),
-            persistence: None,
-            one_packet: false,
-            servers: servers.iter().map(server).collect(),
-        });
-        let services = [(key(), service)].into();
-        let input = Input {
-            services: Services::All(&services),
-            hops: Arc::default(),
-            ports: Vec::new(),
-            timeouts: Timeouts::default(),
-            settings: Settings::default(),
-            quiescent: u64::MAX,
-        };
-        compiler.compile(input).unwrap();
-    }
 
     #[test]
     fn rates_are_those_of_whoever_has_the_number() {

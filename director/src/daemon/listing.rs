@@ -279,8 +279,7 @@ pub(super) fn latency(controller: &Controller) -> Reply {
     let mut all = LatencyCounters::histogram();
     let (mut lcores, mut distributions) = (Vec::new(), Vec::new());
     for (n, counters) in controller.fleet.lcores().iter().enumerate() {
-        let mut one = LatencyCounters::histogram();
-        counters.latency.add_to(&mut one);
+        let one = counters.latency.to_histogram();
         counters.latency.add_to(&mut all);
         lcores.push(LatencySummary::from_histogram(Some(n as u8), &one));
         distributions.push(LatencyDistribution::from_histogram(n as u8, &one));
@@ -290,11 +289,12 @@ pub(super) fn latency(controller: &Controller) -> Reply {
 
 /// All that was measured of that time.
 pub(super) fn histograms(controller: &Controller) -> Reply {
-    let lcores = controller.fleet.lcores().iter().enumerate().map(|(n, counters)| {
-        let mut histogram = LatencyCounters::histogram();
-        counters.latency.add_to(&mut histogram);
-        LatencyHistogram::of(n as u8, &histogram)
-    });
+    let lcores = controller
+        .fleet
+        .lcores()
+        .iter()
+        .enumerate()
+        .map(|(n, counters)| LatencyHistogram::of(n as u8, &counters.latency.to_histogram()));
     let histograms = lcores.collect();
     let uptime_ms = u64::try_from(controller.since.elapsed().as_millis()).unwrap_or(u64::MAX);
     Reply::Histograms(HistogramList { uptime_ms, histograms })

@@ -9,6 +9,8 @@ mod controller;
 mod drains;
 mod estimates;
 mod explain;
+#[cfg(test)]
+mod fixture;
 mod listing;
 mod manager;
 mod probe;
@@ -40,10 +42,9 @@ pub use start::StartError;
 
 /// How often the control thread looks for wishes of lcores and for snapshots that came back.
 const HOUSEKEEPING: Duration = Duration::from_millis(1);
-/// How often weights on their way up are looked at, and what the data path has counted for passive checks.
-const SLOW_START: Duration = Duration::from_millis(250);
-/// How often connections of real servers that are drained are counted.
-const DRAINS: Duration = Duration::from_millis(250);
+/// How often weights on their way up are looked at, what the data path has counted for passive checks, and connections of
+/// real servers that are drained.
+const FOLLOW_UP: Duration = Duration::from_millis(250);
 /// How often the neighbours that lead to real servers are kept fresh. Shorter than the kernel needs to
 /// forget a neighbour that it does not use itself.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -102,8 +103,7 @@ pub fn run(config: &Config, text: &str, file: &Path) -> Result<(), StartError> {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut keep_alive = tokio::time::interval(KEEP_ALIVE);
-        let mut slow_start = tokio::time::interval(SLOW_START);
-        let mut drains = tokio::time::interval(DRAINS);
+        let mut follow_up = tokio::time::interval(FOLLOW_UP);
         let mut news = Vec::new();
         let mut estimation = tokio::time::interval(Estimator::INTERVAL);
         let ended = loop {
@@ -125,15 +125,15 @@ pub fn run(config: &Config, text: &str, file: &Path) -> Result<(), StartError> {
                     controller.health_changed(&news);
                     news.clear();
                 }
-                _ = slow_start.tick() => {
+                _ = follow_up.tick() => {
                     controller.listen();
                     controller.health_changed(&[]);
+                    controller.count_drains();
                     if controller.is_overdue() {
                         let controller = controller.clone();
                         tokio::spawn(async move { controller.take_back_overdue().await });
                     }
                 }
-                _ = drains.tick() => controller.count_drains(),
                 _ = hangup.recv() => {
                     tokio::spawn(controller.clone().reload(file.clone()));
                 }

@@ -524,6 +524,12 @@ impl Compiler {
         self.servers.get(&(service, address)).map(ServerId)
     }
 
+    /// How many connections a real server has over all lcores, active and inactive. One that health checks have taken out
+    /// keeps its number, and so its count, while it has any.
+    pub fn connections(&self, service: ServiceKey, address: SocketAddr) -> (u64, u64) {
+        self.server_id(service, address).map_or((0, 0), |id| self.fleet.connections(id))
+    }
+
     /// The virtual services as compiled last.
     pub fn compiled(&self) -> impl Iterator<Item = &VirtualService> {
         self.compiled.iter().map(|(_, service)| service.as_ref())

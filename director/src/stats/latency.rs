@@ -60,6 +60,13 @@ impl LatencyCounters {
             .unwrap_or_else(|_| unreachable!("the bounds are constants"))
     }
 
+    /// All that was counted.
+    pub fn to_histogram(&self) -> Histogram<u64> {
+        let mut histogram = LatencyCounters::histogram();
+        self.add_to(&mut histogram);
+        histogram
+    }
+
     /// Adds all that was counted to a histogram.
     pub fn add_to(&self, histogram: &mut Histogram<u64>) {
         for (cell, count) in self.0.iter().enumerate() {

@@ -11,7 +11,6 @@ use director::dpdk::{
     Eal, EalOptions, Hugepages, MbufPool, PoolConfig, Port, PortConfig, PortQueues, tsc_hz,
 };
 use director::id::{LcoreId, PortId};
-use director::stats::LatencyCounters;
 use director::time::Tick;
 
 use super::case::{Case, Direction, Method, Traffic};
@@ -237,11 +236,7 @@ impl<Q: Fed> Worker<Q> {
             });
             let running = running.context(|| "cannot launch the generator")?;
             sleep(span.warm_up());
-            let own = |view: &View<'_>| {
-                let mut histogram = LatencyCounters::histogram();
-                view.fleet.lcores()[0].latency.add_to(&mut histogram);
-                histogram
-            };
+            let own = |view: &View<'_>| view.fleet.lcores()[0].latency.to_histogram();
             let before = own(view);
             refused.store(0, Ordering::Relaxed);
             noted.noting.store(true, Ordering::Relaxed);
@@ -256,8 +251,7 @@ impl<Q: Fed> Worker<Q> {
             Ok((sample, refused, during, generator))
         })?;
         let (sample, refused, own, generator) = seen;
-        let mut cycles = LatencyCounters::histogram();
-        noted.cycles.add_to(&mut cycles);
+        let cycles = noted.cycles.to_histogram();
         self.generator = Some((eal, generator, noted));
         let ns = 1e9 / tsc_hz() as f64;
         let at = |histogram: &hdrhistogram::Histogram<u64>, unit: f64| {

@@ -98,10 +98,8 @@ impl Rig {
         let (sender, sent, cycles) = sent?;
         self.queues = Some((sender.tx, receiver.rx));
         let ns = 1e9 / tsc_hz() as f64;
-        let mut counted = LatencyCounters::histogram();
-        receiver.cycles.add_to(&mut counted);
         let mut latency = LatencyCounters::histogram();
-        for value in counted.iter_recorded() {
+        for value in receiver.cycles.to_histogram().iter_recorded() {
             latency
                 .saturating_record_n((value.value_iterated_to() as f64 * ns) as u64, value.count_at_value());
         }
