@@ -247,14 +247,14 @@ impl Connection<Ipv4Addr> {
     /// Whether a packet with these addresses and ports, as [`Usual`](crate::wire::usual::Usual) has them, is of the
     /// client, if the connection lives. Of its protocol the state tells.
     #[inline(always)]
-    pub(crate) fn is_requested_by(&self, addresses: u64, ports: u32) -> bool {
+    pub(crate) fn is_requested_by(&self, (addresses, ports): (u64, u32)) -> bool {
         joined(self.client, self.virtual_address) == addresses
             && u32::from(self.client_port) << 16 | u32::from(self.virtual_port) == ports
     }
 
     /// As [`Connection::is_requested_by`], of a real server that has answered before.
     #[inline(always)]
-    pub(crate) fn is_replied_by(&self, addresses: u64, ports: u32) -> bool {
+    pub(crate) fn is_replied_by(&self, (addresses, ports): (u64, u32)) -> bool {
         const ALL: u8 = REPLY_INDEXED | OUTPUT_SEEN;
         self.flags & ALL == ALL
             && joined(self.server_address, self.client) == addresses

@@ -69,12 +69,19 @@ impl Head {
     }
 }
 
+/// What stands in front of a usual packet that goes into IPv4: Ethernet and the outer header. In front of that packet's own
+/// header stands `SHIM` more.
+const FRONT: usize = ethernet::HEADER_LEN + ipv4::MIN_HEADER_LEN;
+/// What GUE adds.
+const GUE_SHIM: usize = udp::HEADER_LEN + gue::HEADER_LEN;
+
 /// Where usual packets go by tunnel into IPv4.
 #[derive(Clone, Copy, Debug)]
 pub struct UsualTunnel<'a> {
-    ends: (Ipv4Addr, Ipv4Addr),
-    copy_df: bool,
     stations: &'a [u8; 12],
+    ends: (Ipv4Addr, Ipv4Addr),
+    /// DF, where it is copied.
+    copied: u16,
 }
 
 impl<'a> UsualTunnel<'a> {
@@ -82,7 +89,7 @@ impl<'a> UsualTunnel<'a> {
     /// `stations` is what stands in the Ethernet header, but for the type.
     #[inline(always)]
     pub fn new(ends: (Ipv4Addr, Ipv4Addr), copy_df: bool, stations: &'a [u8; 12]) -> UsualTunnel<'a> {
-        UsualTunnel { ends, copy_df, stations }
+        UsualTunnel { stations, ends, copied: if copy_df { ipv4::DONT_FRAGMENT } else { 0 } }
     }
 
     /// As [`encapsulate`], of a usual packet of this length, whose TTL it lowers before; directly. Writes the Ethernet
@@ -90,7 +97,8 @@ impl<'a> UsualTunnel<'a> {
     /// fragmented.
     #[inline(always)]
     pub fn encapsulate<P: PacketBuf>(&self, packet: &mut P, total_len: u16, id: u16) -> Option<()> {
-        self.put::<0, P>(packet, total_len, id, ipv4::IPIP, |_| ())
+        const ALL: usize = FRONT + ipv4::MIN_HEADER_LEN;
+        self.put::<0, ALL, P>(packet, total_len, id, ipv4::IPIP, |_| ())
     }
 
     /// As [`UsualTunnel::encapsulate`], by GUE from and to these ports.
@@ -102,15 +110,16 @@ impl<'a> UsualTunnel<'a> {
         id: u16,
         ports: (u16, u16),
     ) -> Option<()> {
-        const SHIM: usize = udp::HEADER_LEN + gue::HEADER_LEN;
-        self.put::<SHIM, P>(packet, total_len, id, ipv4::UDP, |shim| {
+        const ALL: usize = FRONT + GUE_SHIM + ipv4::MIN_HEADER_LEN;
+        self.put::<GUE_SHIM, ALL, P>(packet, total_len, id, ipv4::UDP, |shim| {
             gue::write(&mut shim[udp::HEADER_LEN..], ipv4::IPIP);
-            udp::write(shim, ports, total_len.wrapping_add(SHIM as u16));
+            udp::write(shim, ports, total_len.wrapping_add(GUE_SHIM as u16));
         })
     }
 
+    /// `ALL` is how long all headers are together, the packet's own included.
     #[inline(always)]
-    fn put<const SHIM: usize, P: PacketBuf>(
+    fn put<const SHIM: usize, const ALL: usize, P: PacketBuf>(
         &self,
         packet: &mut P,
         total_len: u16,
@@ -118,29 +127,29 @@ impl<'a> UsualTunnel<'a> {
         protocol: u8,
         write_shim: impl FnOnce(&mut [u8; SHIM]),
     ) -> Option<()> {
-        const OUTER: usize = ipv4::MIN_HEADER_LEN;
-        if !packet.reframe(OUTER + SHIM, ethernet::HEADER_LEN + OUTER + SHIM + usize::from(total_len)) {
+        const { assert!(ALL == FRONT + SHIM + ipv4::MIN_HEADER_LEN) };
+        const ADDED: usize = ipv4::MIN_HEADER_LEN;
+        if !packet.reframe(ADDED + SHIM, ethernet::HEADER_LEN + ADDED + SHIM + usize::from(total_len)) {
             return None;
         }
-        let bytes = packet.bytes_mut();
-        ethernet::write_header(bytes, self.stations, ethernet::IPV4);
-        let (outer, rest) = bytes[ethernet::HEADER_LEN..].split_first_chunk_mut::<OUTER>()?;
-        let (shim, rest) = rest.split_first_chunk_mut::<SHIM>()?;
-        let inner: &mut [u8; ipv4::MIN_HEADER_LEN] = rest.first_chunk_mut()?;
+        let all: &mut [u8; ALL] = packet.bytes_mut().first_chunk_mut()?;
+        ethernet::write_header(all, self.stations, ethernet::IPV4);
+        let (front, rest) = all.split_first_chunk_mut::<FRONT>()?;
+        let (shim, inner) = rest.split_first_chunk_mut::<SHIM>()?;
         ipv4::decrement_ttl(inner);
         write_shim(shim);
-        let dont_fragment = self.copy_df && ipv4::flags_and_offset(inner) & ipv4::DONT_FRAGMENT != 0;
-        ipv4::Header {
+        let df = ipv4::flags_and_offset(inner) & self.copied;
+        let header = ipv4::Header {
             tos: outer_class(ipv4::tos(inner)),
-            total_len: total_len.wrapping_add((OUTER + SHIM) as u16),
-            id: if dont_fragment { 0 } else { id },
-            flags_and_offset: if dont_fragment { ipv4::DONT_FRAGMENT } else { 0 },
+            total_len: total_len.wrapping_add((ADDED + SHIM) as u16),
+            id: if df != 0 { 0 } else { id },
+            flags_and_offset: df,
             ttl: ipv4::ttl(inner),
             protocol,
             source: self.ends.0,
             destination: self.ends.1,
-        }
-        .write(outer);
+        };
+        header.write(&mut front[ethernet::HEADER_LEN..]);
         Some(())
     }
 }

@@ -312,12 +312,12 @@ impl<Q: QueuePair> Lcore<Q> {
         if let Some(capturer) = &mut self.capturer {
             capturer.before(self.pipeline.tables(), self.snapshots.current(), now, burst);
         }
-        self.pipeline.process(self.snapshots.current(), now, arrival, burst, &mut self.verdicts);
+        let common = self.pipeline.process(self.snapshots.current(), now, arrival, burst, &mut self.verdicts);
         if let Some(capturer) = &mut self.capturer {
             let (tables, decided) = (self.pipeline.tables(), (&burst[..], &self.verdicts[..]));
             capturer.after(tables, self.snapshots.current(), now, decided, &port_of);
         }
-        if let Some(out) = common_way(&self.verdicts[..burst.len().min(MAX_BURST)])
+        if let Some(out) = common
             && let Some(leaving) = self.leaving.get_mut(usize::from(out.0))
             && leaving.is_empty()
         {
@@ -485,14 +485,6 @@ impl<Q: QueuePair> Lcore<Q> {
             transmit(&self.counters, &mut self.ports[port].queues, &mut self.leaving[port]);
         }
     }
-}
-
-/// The port by which all packets leave that were decided about so, if they do.
-#[inline]
-fn common_way(verdicts: &[Verdict]) -> Option<PortId> {
-    let Action::Forward(out) = verdicts.first()?.action else { return None };
-    let leaves = |verdict: &Verdict| matches!(verdict.action, Action::Forward(port) if port == out);
-    verdicts.iter().all(leaves).then_some(out)
 }
 
 /// Lets a packet leave by a port.

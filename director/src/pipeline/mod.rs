@@ -15,6 +15,7 @@ mod flow;
 mod ftp;
 mod gather;
 mod impression;
+mod lane;
 mod limit;
 mod local;
 mod mark;
@@ -40,8 +41,9 @@ use self::classify::{Classified, Other};
 use self::defence::Defence;
 use self::flow::Flow;
 use self::ftp::Ftp;
+use self::lane::{AddressedTo, Lane};
 use self::local::KernelFragments;
-use self::usual::{AddressedTo, Lane};
+use self::verdict::CommonPort;
 use crate::connection::{Address, Connection, SCTP_PROTOCOL, Tables};
 use crate::fragment::Packets;
 use crate::id::{LcoreId, PortId};
@@ -83,6 +85,8 @@ pub struct Pipeline {
     fragments: Packets,
     ftp: Ftp,
     kernel_fragments: KernelFragments,
+    /// Room for the usual packets of a burst.
+    lanes: Option<Box<[Lane; MAX_BURST]>>,
     /// Next hops that packets of this burst wait for.
     awaited: Vec<Unresolved>,
     /// Identification of packets that the director makes itself.
@@ -105,13 +109,15 @@ impl Pipeline {
             fragments: Packets::new(Tick(0)),
             ftp: Ftp::default(),
             kernel_fragments: KernelFragments::default(),
+            lanes: None,
             awaited: Vec::with_capacity(MAX_BURST),
             next_id: lcore.0.into(),
         }
     }
 
     /// Decides about a burst of at most [`MAX_BURST`] packets, rewriting them where the verdict is to
-    /// send them. `verdicts[i]` is that of `packets[i]`.
+    /// send them. `verdicts[i]` is that of `packets[i]`. Returns the port by which all of them are to be sent, where it is
+    /// one.
     pub fn process<P: PacketBuf>(
         &mut self,
         snapshot: &Snapshot,
@@ -119,7 +125,7 @@ impl Pipeline {
         arrival: Arrival,
         packets: &mut [P],
         verdicts: &mut [Verdict; MAX_BURST],
-    ) {
+    ) -> Option<PortId> {
         debug_assert!(packets.len() <= MAX_BURST);
         self.awaited.clear();
         if let Arrival::Port(port) = arrival
@@ -134,21 +140,16 @@ impl Pipeline {
             }
             Arrival::Ring | Arrival::Gathered => None,
         };
-        let addressed_to = AddressedTo::new(station);
-        let mut lanes = [Lane::NONE; MAX_BURST];
-        // One bit for each packet that is not usual.
-        let mut unusual = 0u64;
-        let mut addresses = 0;
-        for (at, packet) in packets.iter().enumerate().take(MAX_BURST) {
-            if !self.look(addressed_to, &mut addresses, &mut lanes, at, packet) {
-                unusual |= 1 << at;
-            }
-        }
-        if unusual == 0 {
-            self.decide_ipv4(snapshot, now, station.is_some(), None, &mut lanes, packets, verdicts);
+        let mut room = self.lanes.take().unwrap_or_else(Lane::burst);
+        let burst = lane::read_burst(self.tables.ipv4(), AddressedTo::new(station), packets, &mut room);
+        let lanes = &mut room[..burst.lanes];
+        let common = if burst.unusual == 0 {
+            self.decide_ipv4(snapshot, now, station.is_some(), None, lanes, packets, verdicts)
         } else {
-            self.process_mixed(snapshot, now, (arrival, station), unusual, &mut lanes, packets, verdicts);
-        }
+            self.process_mixed(snapshot, now, (arrival, station), burst.unusual, lanes, packets, verdicts)
+        };
+        self.lanes = Some(room);
+        common.get()
     }
 
     /// As [`Pipeline::process`], of a burst with packets that are not usual, which `unusual` names, one bit for each.
@@ -160,10 +161,10 @@ impl Pipeline {
         now: Tick,
         (arrival, station): (Arrival, Option<MacAddr>),
         unusual: u64,
-        lanes: &mut [Lane; MAX_BURST],
+        lanes: &mut [Lane],
         packets: &mut [P],
         verdicts: &mut [Verdict; MAX_BURST],
-    ) {
+    ) -> CommonPort {
         let mut flows = [Flow::NONE; MAX_BURST];
         // One bit for each packet that the stages of IPv4 cannot read.
         let mut others = 0u64;
@@ -185,12 +186,13 @@ impl Pipeline {
             self.process_others(snapshot, now, (arrival, station), others, packets, &mut flows, verdicts);
         }
         if unusual.count_ones() as usize == packets.len() {
-            return self.decide_all(snapshot, now, &mut flows, packets, verdicts);
+            self.decide_all(snapshot, now, &mut flows, packets, verdicts);
+            return CommonPort::of(&verdicts[..packets.len()]);
         }
         for flow in flows.iter_mut().filter(|flow| flow.goes_on) {
             flow.guess = self.tables.ipv4().prefetch_connection(flow.hash);
         }
-        self.decide_ipv4(snapshot, now, station.is_some(), Some(&flows), lanes, packets, verdicts);
+        self.decide_ipv4(snapshot, now, station.is_some(), Some(&flows), lanes, packets, verdicts)
     }
 
     /// The packets that `others` names: those of IPv6 go through stages of their own, fragments of IPv4 through those

@@ -30,8 +30,9 @@ pub enum Action {
     Drop,
 }
 
-/// What is to be done with a packet, and why. Small: it fits a register.
+/// What is to be done with a packet, and why. Small: it fits a register, and is written as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(4))]
 pub struct Verdict {
     /// Why; counted.
     pub reason: Reason,
@@ -52,12 +53,56 @@ impl Verdict {
     }
 }
 
+/// The port by which all packets of a burst leave, as far as they were decided about: ports by their numbers, one bit by
+/// one, so that each packet costs two steps and no question.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CommonPort {
+    /// Bits that all have.
+    all: u16,
+    /// Bits that any has.
+    any: u16,
+}
+
+impl CommonPort {
+    /// That of no packet.
+    pub(super) const NONE: CommonPort = CommonPort { all: u16::MAX, any: 0 };
+
+    /// That of all these.
+    pub(super) fn of(verdicts: &[Verdict]) -> CommonPort {
+        let mut common = CommonPort::NONE;
+        verdicts.iter().for_each(|verdict| common.note(verdict.action));
+        common
+    }
+
+    /// One more was decided about.
+    pub(super) fn note(&mut self, action: Action) {
+        match action {
+            Action::Forward(port) => self.leaves_by(port),
+            // A number that no port has, and the other way round.
+            _ => (self.all, self.any) = (0, u16::MAX),
+        }
+    }
+
+    /// One more leaves, or several.
+    #[inline(always)]
+    pub(super) fn leaves_by(&mut self, PortId(port): PortId) {
+        self.all &= u16::from(port);
+        self.any |= u16::from(port);
+    }
+
+    /// `None` where they leave by several, or some do not leave, or there are none.
+    #[inline(always)]
+    pub(super) fn get(self) -> Option<PortId> {
+        (self.all == self.any).then_some(PortId(self.all as u8))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Verdict;
 
     #[test]
     fn a_verdict_fits_a_register() {
-        assert!(size_of::<Verdict>() <= 4);
+        assert_eq!(size_of::<Verdict>(), 4);
     }
 }

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use control::model::ForwardingMethod;
 
-use super::train::Together;
+use super::lane::Lane;
+use super::train::{Sent, Together};
 use crate::connection::{ConnectionTable, State};
 use crate::forward::nat::Translation;
 use crate::forward::tunnel::{UsualTunnel, entropy};
@@ -18,8 +19,9 @@ use crate::wire::{Side, ethernet, ipv4};
 
 /// The same for all packets of one connection in one direction.
 pub(super) trait Way {
-    /// Makes a packet of this length ready to leave. `None`, with nothing changed, where that is not as usual.
-    fn send<P: PacketBuf>(&mut self, packet: &mut P, total_len: u16) -> Option<()>;
+    /// Makes a packet ready to leave. Returns the length that it came with, by its IP header; `None`, with nothing changed,
+    /// where that is not as usual.
+    fn send<P: PacketBuf>(&mut self, packet: &mut P) -> Option<u16>;
 }
 
 /// Routed as it is.
@@ -29,11 +31,11 @@ struct Direct<'a> {
 
 impl Way for Direct<'_> {
     #[inline(always)]
-    fn send<P: PacketBuf>(&mut self, packet: &mut P, total_len: u16) -> Option<()> {
-        let head = fitting(packet, total_len, self.egress.mtu)?;
+    fn send<P: PacketBuf>(&mut self, packet: &mut P) -> Option<u16> {
+        let (head, total_len) = fitting(packet, self.egress.mtu)?;
         ipv4::decrement_ttl(&mut head[IP..]);
         ethernet::write_header(head, &self.egress.addresses, ethernet::IPV4);
-        Some(())
+        Some(total_len)
     }
 }
 
@@ -45,11 +47,11 @@ struct Translated<'a> {
 
 impl Way for Translated<'_> {
     #[inline(always)]
-    fn send<P: PacketBuf>(&mut self, packet: &mut P, total_len: u16) -> Option<()> {
-        let head = fitting(packet, total_len, self.egress.mtu)?;
+    fn send<P: PacketBuf>(&mut self, packet: &mut P) -> Option<u16> {
+        let (head, total_len) = fitting(packet, self.egress.mtu)?;
         self.translation.translate(head)?;
         ethernet::write_header(head, &self.egress.addresses, ethernet::IPV4);
-        Some(())
+        Some(total_len)
     }
 }
 
@@ -66,24 +68,24 @@ struct Tunnelled<'a> {
 
 impl Way for Tunnelled<'_> {
     #[inline(always)]
-    fn send<P: PacketBuf>(&mut self, packet: &mut P, total_len: u16) -> Option<()> {
-        if total_len > self.mtu {
-            return None;
-        }
+    fn send<P: PacketBuf>(&mut self, packet: &mut P) -> Option<u16> {
+        let (_, total_len) = fitting(packet, self.mtu)?;
         let id = self.last_id.wrapping_add(self.lcores);
         match self.gue {
             None => self.tunnel.encapsulate(packet, total_len, id)?,
             Some(ports) => self.tunnel.encapsulate_by_gue(packet, total_len, id, ports)?,
         }
         *self.last_id = id;
-        Some(())
+        Some(total_len)
     }
 }
 
-/// The head of a packet that is no longer than the MTU of its way.
+/// The head of a usual packet and its length, which is no more than the MTU of its way.
 #[inline(always)]
-fn fitting<P: PacketBuf>(packet: &mut P, total_len: u16, mtu: u16) -> Option<&mut Head> {
-    if total_len <= mtu { packet.bytes_mut().first_chunk_mut() } else { None }
+fn fitting<P: PacketBuf>(packet: &mut P, mtu: u16) -> Option<(&mut Head, u16)> {
+    let head: &mut Head = packet.bytes_mut().first_chunk_mut()?;
+    let total_len = ipv4::total_len(&head[IP..]);
+    (total_len <= mtu).then_some((head, total_len))
 }
 
 /// What ways are found by.
@@ -98,21 +100,21 @@ pub(super) struct Ways<'a> {
 }
 
 impl Ways<'_> {
-    /// Sends packets on. Returns how many went; `None`, with nothing changed, where the first one is not as usual.
+    /// Sends packets of a lane on. `None`, with nothing changed, where the first one is not as usual.
     #[inline(always)]
-    pub(super) fn forward<P: PacketBuf>(&mut self, together: impl Together<P>) -> Option<usize> {
+    pub(super) fn forward<P: PacketBuf>(&mut self, lane: &Lane, together: impl Together<P>) -> Option<Sent> {
         let Ways { snapshot, now, counters, .. } = *self;
-        let lane = *together.first();
         let connection = self.table.guessed_mut(lane.guess)?;
         let state = connection.state;
         if lane.steady != state as u8 || !connection.is_plain() || connection.is_expired(now) {
             return None;
         }
         let of_server = counters.servers().get(connection.server.0 as usize)?;
-        let is_tcp = state == State::Established;
         let key = (lane.addresses, lane.ports);
-        let sent = if connection.is_requested_by(lane.addresses, lane.ports) {
-            let server = snapshot.server(connection.server).filter(|server| server.present)?;
+        let is_tcp = state == State::Established;
+        let sent = if connection.is_requested_by(key) {
+            let server = snapshot.server(connection.server)?;
+            // One that was removed has no next hop.
             let Hop::Ready(egress) = &server.hop else { return None };
             let sent = match connection.method {
                 ForwardingMethod::Dr => together.send(Reason::RequestDr, egress, Direct { egress })?,
@@ -141,7 +143,7 @@ impl Ways<'_> {
             of_server.packets_in.add(sent.packets as u64);
             of_server.bytes_in.add(sent.bytes);
             sent
-        } else if connection.is_replied_by(lane.addresses, lane.ports) {
+        } else if connection.is_replied_by(key) {
             let egress = snapshot.hops.cached(&connection.reply_egress)?;
             let to = (connection.virtual_address, connection.virtual_port);
             let translation = Translation::of_usual(is_tcp, Side::Source, key, to);
@@ -154,6 +156,6 @@ impl Ways<'_> {
         };
         connection.note(now, snapshot.timeouts.of(state));
         counters.reason(sent.reason).add(sent.packets as u64);
-        Some(sent.packets)
+        Some(sent)
     }
 }

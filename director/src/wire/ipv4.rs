@@ -37,6 +37,7 @@ const TOTAL_LEN: usize = 2;
 const ID: usize = 4;
 const FLAGS: usize = 6;
 pub(crate) const TTL: usize = 8;
+pub(crate) const PROTOCOL: usize = 9;
 /// Where the header's checksum is.
 pub(crate) const CHECKSUM: usize = 10;
 /// Where the source address is.
@@ -77,7 +78,7 @@ pub fn ttl(ip: &[u8]) -> u8 {
 /// Protocol of the payload.
 #[inline(always)]
 pub fn protocol(ip: &[u8]) -> u8 {
-    ip[9]
+    ip[PROTOCOL]
 }
 
 /// Source address.
@@ -162,7 +163,7 @@ impl Header {
     pub fn write(&self, ip: &mut [u8]) {
         let [[a, b], [c, d]] = [self.total_len, self.id].map(u16::to_be_bytes);
         let [e, f] = self.flags_and_offset.to_be_bytes();
-        let words = [
+        let mut words = [
             u32::from_le_bytes([0x45, self.tos, a, b]),
             u32::from_le_bytes([c, d, e, f]),
             u32::from_le_bytes([self.ttl, self.protocol, 0, 0]),
@@ -172,10 +173,10 @@ impl Header {
         // Summed as they stand in the header, since sums are the same in either order of bytes (RFC 1071 §2); and before
         // they are written: read back from the frame, the processor would wait.
         let checksum = !super::checksum::fold(words.into_iter().map(u64::from).sum());
+        words[CHECKSUM / 4] |= u32::from(checksum) << 16;
         for (word, place) in words.into_iter().zip(ip[..MIN_HEADER_LEN].as_chunks_mut::<4>().0) {
             *place = word.to_le_bytes();
         }
-        ip[CHECKSUM..CHECKSUM + 2].copy_from_slice(&checksum.to_le_bytes());
     }
 }
 

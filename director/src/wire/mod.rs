@@ -1,6 +1,7 @@
 //! Headers on the wire: one header, one file. Lengths are checked once, by [`parse`]; what it hands
 //! out can be read and rewritten without further checks of the packet's honesty.
 
+pub(crate) mod alike;
 pub mod checksum;
 pub mod ethernet;
 mod family;

@@ -12,6 +12,8 @@ pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
 /// Flag: acknowledgement number is valid.
 pub const ACK: u8 = 0x10;
+/// The flags that move the state of a connection.
+pub const TELLING: u8 = FIN | SYN | RST | ACK;
 
 /// The flags.
 #[inline]
