@@ -22,11 +22,12 @@ pub trait PacketBuf {
     fn truncate(&mut self, len: usize);
 
     /// Makes the frame begin `n` bytes earlier, and cuts it to its first `len` bytes then: [`PacketBuf::prepend`] and
-    /// [`PacketBuf::truncate`] in one.
+    /// [`PacketBuf::truncate`] in one. False, and nothing changed, where there is no room for that, or the frame is in
+    /// pieces.
     #[must_use]
     #[inline(always)]
     fn reframe(&mut self, n: usize, len: usize) -> bool {
-        let has_room = self.prepend(n);
+        let has_room = self.is_whole() && self.prepend(n);
         if has_room {
             self.truncate(len);
         }

@@ -199,11 +199,7 @@ impl PacketBuf for Mbuf {
     fn reframe(&mut self, n: usize, len: usize) -> bool {
         let (Some(data_off), true) = (usize::from(self.data_off()).checked_sub(n), self.is_contiguous())
         else {
-            let has_room = self.prepend(n);
-            if has_room {
-                self.truncate(len);
-            }
-            return has_room;
+            return false;
         };
         // No more than the buffer's own length, which has 16 bits: `n` bytes of it are in front.
         let len = len.min(self.len() + n) as u16;

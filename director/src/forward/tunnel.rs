@@ -9,11 +9,6 @@ use control::model::{GueChecksum, Tunnel};
 use crate::packet::PacketBuf;
 use crate::wire::{Family, Frame, checksum, ethernet, gre, gue, ipv4, ipv6, udp};
 
-/// "Congestion experienced" of ECN.
-const CE: u8 = 3;
-/// "ECN-capable transport", codepoint 0.
-const ECT_0: u8 = 2;
-
 /// What the encapsulation toward a real server adds, in bytes.
 #[inline(always)]
 pub fn overhead(server: IpAddr, tunnel: Tunnel) -> u16 {
@@ -56,17 +51,27 @@ pub struct Head {
 }
 
 impl Head {
-    /// The director's own address, and GUE's port, where packets go into IPv4 directly or by GUE without checksum.
-    #[inline(always)]
-    pub fn plain_ipv4(&self) -> Option<(Ipv4Addr, Option<NonZeroU16>)> {
-        match (self.source, self.tunnel) {
-            (IpAddr::V4(source), Tunnel::Ipip) => Some((source, None)),
-            (IpAddr::V4(source), Tunnel::Gue { port, checksum: GueChecksum::None }) => {
-                Some((source, Some(port)))
-            }
-            _ => None,
-        }
+    /// As usual packets need it, where they go into IPv4 directly or by GUE without checksum.
+    pub fn usual(&self) -> Option<UsualHead> {
+        let gue_port = match self.tunnel {
+            Tunnel::Ipip => None,
+            Tunnel::Gue { port, checksum: GueChecksum::None } => Some(port),
+            Tunnel::Gue { .. } | Tunnel::Gre { .. } => return None,
+        };
+        let IpAddr::V4(source) = self.source else { return None };
+        Some(UsualHead { source, gue_port, len: self.len })
     }
+}
+
+/// A [`Head`] of usual packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsualHead {
+    /// The director's own address.
+    pub source: Ipv4Addr,
+    /// GUE's port, where it is by that.
+    pub gue_port: Option<NonZeroU16>,
+    /// How long all of it is, in bytes.
+    pub len: u16,
 }
 
 /// What stands in front of a usual packet that goes into IPv4: Ethernet and the outer header. In front of that packet's own
@@ -157,7 +162,8 @@ impl<'a> UsualTunnel<'a> {
 /// The traffic class of an outer header (RFC 3168 §9.1.1, full functionality).
 #[inline(always)]
 fn outer_class(inner: u8) -> u8 {
-    if inner & CE == CE { inner & !CE | ECT_0 } else { inner }
+    // Of congestion experienced, both bits set, the lower one is taken: ECT(0) is left.
+    inner & !(inner >> 1 & inner & 1)
 }
 
 /// Puts an outer header in front, as IPVS does (`ip_vs_tunnel_xmit` and `ip_vs_tunnel_xmit_v6` in Linux

@@ -45,12 +45,13 @@ impl<P: PacketBuf> Together<P> for Train<'_, P> {
     fn send(self, reason: Reason, &Egress { port, .. }: &Egress, mut way: impl Way) -> Option<Sent> {
         let (packets, verdicts) = self;
         let mut sent = Sent { reason, port, packets: 0, bytes: 0 };
-        for (packet, verdict) in packets.iter_mut().zip(verdicts) {
+        for packet in packets {
             let Some(bytes) = way.send(packet) else { break };
-            *verdict = Verdict { reason, action: Action::Forward(port) };
             sent.packets += 1;
             sent.bytes += u64::from(bytes);
         }
+        let verdict = Verdict { reason, action: Action::Forward(port) };
+        verdicts.iter_mut().take(sent.packets).for_each(|place| *place = verdict);
         (sent.packets > 0).then_some(sent)
     }
 }

@@ -55,25 +55,26 @@ impl Way for Translated<'_> {
     }
 }
 
-/// By a tunnel.
-struct Tunnelled<'a> {
+/// By a tunnel: directly, or by GUE, each with code of its own.
+struct Tunnelled<'a, const BY_GUE: bool> {
     tunnel: UsualTunnel<'a>,
     /// The longest packet that still fits, in bytes.
     mtu: u16,
     /// The ports of GUE, source and destination, where it is by that.
-    gue: Option<(u16, u16)>,
+    ports: (u16, u16),
     last_id: &'a mut u16,
     lcores: u16,
 }
 
-impl Way for Tunnelled<'_> {
+impl<const BY_GUE: bool> Way for Tunnelled<'_, BY_GUE> {
     #[inline(always)]
     fn send<P: PacketBuf>(&mut self, packet: &mut P) -> Option<u16> {
         let (_, total_len) = fitting(packet, self.mtu)?;
         let id = self.last_id.wrapping_add(self.lcores);
-        match self.gue {
-            None => self.tunnel.encapsulate(packet, total_len, id)?,
-            Some(ports) => self.tunnel.encapsulate_by_gue(packet, total_len, id, ports)?,
+        if BY_GUE {
+            self.tunnel.encapsulate_by_gue(packet, total_len, id, self.ports)?;
+        } else {
+            self.tunnel.encapsulate(packet, total_len, id)?;
         }
         *self.last_id = id;
         Some(total_len)
@@ -125,18 +126,24 @@ impl Ways<'_> {
                 }
                 ForwardingMethod::Tunnel => {
                     let IpAddr::V4(address) = server.address else { return None };
-                    let tunnel = snapshot.tunnel(server);
-                    let (source, port) = tunnel.plain_ipv4()?;
-                    let copy_df = snapshot.settings.pmtu_disc;
-                    let way = Tunnelled {
-                        tunnel: UsualTunnel::new((source, address), copy_df, &egress.addresses),
-                        mtu: egress.mtu.saturating_sub(tunnel.len),
-                        gue: port
-                            .map(|port| (entropy((connection.client, connection.client_port)), port.get())),
-                        last_id: self.last_id,
-                        lcores: self.lcores,
-                    };
-                    together.send(Reason::RequestTunnel, egress, way)?
+                    let head = snapshot.usual_tunnel(server)?;
+                    let ends = (head.source, address);
+                    let tunnel = UsualTunnel::new(ends, snapshot.settings.pmtu_disc, &egress.addresses);
+                    let mtu = egress.mtu.saturating_sub(head.len);
+                    let Ways { ref mut last_id, lcores, .. } = *self;
+                    match head.gue_port {
+                        None => {
+                            let ports = (0, 0);
+                            let way = Tunnelled::<false> { tunnel, mtu, ports, last_id, lcores };
+                            together.send(Reason::RequestTunnel, egress, way)?
+                        }
+                        Some(port) => {
+                            let client = (connection.client, connection.client_port);
+                            let ports = (entropy(client), port.get());
+                            let way = Tunnelled::<true> { tunnel, mtu, ports, last_id, lcores };
+                            together.send(Reason::RequestTunnel, egress, way)?
+                        }
+                    }
                 }
             };
             connection.note_input(sent.packets);

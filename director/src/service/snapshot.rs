@@ -8,7 +8,7 @@ use control::model::{self, ForwardingMethod, Settings, Thresholds};
 
 use super::{Chunked, ServerId, ServiceId, ServiceLookup, TunnelId, Tunnels, overload};
 use crate::connection::TimeoutTable;
-use crate::forward::tunnel::Head;
+use crate::forward::tunnel::{Head, UsualHead};
 use crate::id::LcoreId;
 use crate::nexthop::{Hop, MacAddr, NextHops};
 use crate::scheduler::{Candidate, Load, Scheduler};
@@ -141,6 +141,12 @@ impl Snapshot {
     #[inline]
     pub fn tunnel(&self, server: &RealServer) -> &Head {
         self.tunnels.get(server.tunnel)
+    }
+
+    /// As [`Snapshot::tunnel`], for usual packets: `None` where none are.
+    #[inline(always)]
+    pub fn usual_tunnel(&self, server: &RealServer) -> Option<&UsualHead> {
+        self.tunnels.usual(server.tunnel)
     }
 
     /// Tells whoever goes by the load of a real server that its connections on an lcore are not what they were:

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use control::model::Tunnel;
 
-use crate::forward::tunnel::{self, Head};
+use crate::forward::tunnel::{self, Head, UsualHead};
 
 /// One of [`Tunnels`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,21 +25,27 @@ const NO_HEAD: Head = Head {
 
 /// What tunnels put in front, by number. What was there once stays.
 #[derive(Clone, Debug)]
-pub struct Tunnels(Arc<[Head]>);
+pub struct Tunnels(Arc<[(Head, Option<UsualHead>)]>);
 
 impl Tunnels {
     /// One of them; that of [`TunnelId::NONE`] for a number of another table.
     #[inline]
     pub fn get(&self, id: TunnelId) -> &Head {
-        self.0.get(id.0 as usize).unwrap_or(&NO_HEAD)
+        self.0.get(id.0 as usize).map_or(&NO_HEAD, |(head, _)| head)
+    }
+
+    /// As [`Tunnels::get`], for usual packets: `None` where none are.
+    #[inline(always)]
+    pub fn usual(&self, id: TunnelId) -> Option<&UsualHead> {
+        self.0.get(id.0 as usize)?.1.as_ref()
     }
 
     /// The number of what leaves with an address, or with none, toward a real server.
     pub(super) fn number(&mut self, source: Option<IpAddr>, toward: IpAddr, tunnel: Tunnel) -> TunnelId {
         let head = head(source, toward, tunnel);
-        let known = self.0.iter().position(|known| *known == head);
+        let known = self.0.iter().position(|(known, _)| *known == head);
         let at = known.unwrap_or_else(|| {
-            self.0 = self.0.iter().copied().chain([head]).collect();
+            self.0 = self.0.iter().copied().chain([(head, head.usual())]).collect();
             self.0.len() - 1
         });
         TunnelId(at as u32)
@@ -53,7 +59,7 @@ fn head(source: Option<IpAddr>, toward: IpAddr, tunnel: Tunnel) -> Head {
 
 impl Default for Tunnels {
     fn default() -> Self {
-        Tunnels(Arc::new([NO_HEAD]))
+        Tunnels(Arc::new([(NO_HEAD, NO_HEAD.usual())]))
     }
 }
 

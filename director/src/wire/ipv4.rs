@@ -161,12 +161,12 @@ impl Header {
     /// Writes the 20 bytes at the start of `ip`, checksum included.
     #[inline(always)]
     pub fn write(&self, ip: &mut [u8]) {
-        let [[a, b], [c, d]] = [self.total_len, self.id].map(u16::to_be_bytes);
-        let [e, f] = self.flags_and_offset.to_be_bytes();
+        // Each as it stands in the header, read as one number of the other order of bytes.
+        let swapped = |word: u16| u32::from(u16::from_le_bytes(word.to_be_bytes()));
         let mut words = [
-            u32::from_le_bytes([0x45, self.tos, a, b]),
-            u32::from_le_bytes([c, d, e, f]),
-            u32::from_le_bytes([self.ttl, self.protocol, 0, 0]),
+            0x45 | u32::from(self.tos) << 8 | swapped(self.total_len) << 16,
+            swapped(self.id) | swapped(self.flags_and_offset) << 16,
+            u32::from(self.ttl) | u32::from(self.protocol) << 8,
             u32::from_le_bytes(self.source.octets()),
             u32::from_le_bytes(self.destination.octets()),
         ];

@@ -1,9 +1,11 @@
 //! The short way of usual packets, beside the way of all.
 
+use std::collections::HashSet;
+
 use control::model::{ForwardingMethod, Protocol, Scheduler};
 use director::id::PortId;
 use director::packet::{BytesPacket, PacketBuf as _};
-use director::pipeline::{Arrival, MAX_BURST, Verdict};
+use director::pipeline::{Action, Arrival, MAX_BURST, Verdict};
 use director::service::ServerId;
 use proptest::prelude::*;
 
@@ -160,7 +162,13 @@ proptest! {
         let mut packets: Vec<_> = frames.iter().map(|frame| BytesPacket::new(frame)).collect();
         let mut verdicts = [Verdict::UNDECIDED; MAX_BURST];
         let World { pipelines, snapshot, now, .. } = &mut together;
-        pipelines[0].process(snapshot, *now, Arrival::Port(port), &mut packets, &mut verdicts);
+        let common = pipelines[0].process(snapshot, *now, Arrival::Port(port), &mut packets, &mut verdicts);
+        let leaves = |verdict: &Verdict| match verdict.action {
+            Action::Forward(port) => Some(port),
+            _ => None,
+        };
+        let ways: HashSet<_> = verdicts[..frames.len()].iter().map(leaves).collect();
+        prop_assert_eq!(common, if ways.len() == 1 { ways.into_iter().next().flatten() } else { None });
         for (frame, (packet, verdict)) in frames.iter().zip(packets.iter().zip(verdicts)) {
             let alone = one_by_one.send(port, frame);
             prop_assert_eq!(alone.verdict, verdict, "{}", describe(frame));
