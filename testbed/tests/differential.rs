@@ -70,7 +70,7 @@ impl Dice {
 
 /// The connections of a table, those included whose time is over.
 fn of<A: director::connection::Address>(table: &ConnectionTable<A>) -> Vec<Ends> {
-    let live = (0..table.places_used()).filter_map(|place| table.live_at(place));
+    let live = (0..table.places()).filter_map(|place| table.live_at(place));
     let ends = live.map(|(_, c)| {
         let end = |ip: A, port| SocketAddr::new(ip.into(), port);
         (c.protocol, end(c.client, c.client_port), end(c.virtual_address, c.virtual_port))

@@ -60,7 +60,6 @@ pub struct Connection<A> {
     pub last_seen: Tick,
     /// How long it lives after its last packet, in milliseconds.
     pub timeout: u32,
-    pub(super) next: u32,
     /// Where replies to the client leave. It stands here because a director may know a million routes, and this
     /// line of the cache is read anyway.
     pub reply_egress: CachedEgress,
@@ -89,7 +88,6 @@ impl<A: Address> Connection<A> {
         server: ServerId(0),
         last_seen: Tick(0),
         timeout: 0,
-        next: NONE,
         reply_egress: CachedEgress::NONE,
         method: ForwardingMethod::Dr,
         flags: 0,

@@ -2,12 +2,16 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::page::{PageV4, PageV6, TablePage};
 use super::{ConnectionTable, Tables};
 use crate::wire::Family;
 use crate::wire::usual::{Usual, joined};
 
 /// An IP address as keys and entries hold it.
 pub trait Address: Family {
+    /// A page of their table.
+    type Page: TablePage<Self>;
+
     /// The connections of this version of IP.
     fn table(tables: &Tables) -> &ConnectionTable<Self>;
 
@@ -31,6 +35,8 @@ fn mix_ipv4(addresses: u64, seed: &HashSeed) -> u64 {
 }
 
 impl Address for Ipv4Addr {
+    type Page = PageV4;
+
     #[inline(always)]
     fn table(tables: &Tables) -> &ConnectionTable<Self> {
         &tables.v4
@@ -48,6 +54,8 @@ impl Address for Ipv4Addr {
 }
 
 impl Address for Ipv6Addr {
+    type Page = PageV6;
+
     #[inline(always)]
     fn table(tables: &Tables) -> &ConnectionTable<Self> {
         &tables.v6

@@ -4,6 +4,7 @@ mod association;
 mod entry;
 mod index;
 mod key;
+mod page;
 mod state;
 mod table;
 mod tables;
@@ -13,6 +14,7 @@ mod wheel;
 pub use association::next_association_state;
 pub use entry::{ConnId, Connection, MANY};
 pub use key::{Address, Direction, FlowHash, FlowKey, HashSeed};
+pub(crate) use page::BucketAt;
 pub use state::{
     Event, Path, SCTP_PROTOCOL, State, Strictness, TCP_PROTOCOL, TimeoutTable, UDP_PROTOCOL, next_state,
     protocol_number, protocol_of,

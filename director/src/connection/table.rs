@@ -1,21 +1,24 @@
 //! The connections of one lcore: fixed memory, no locks, no sharing.
 
+use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
 use control::model::ForwardingMethod;
 
 use super::entry::{ConnId, Connection, NONE};
-use super::index::Index;
 use super::key::{Address, Direction, FlowHash, FlowKey, HashSeed};
+use super::page::{BucketAt, Pages, Taken};
 use super::state::State;
 use super::wheel::{TURN, Wheel};
-use crate::memory::Arena;
 use crate::persistence::TemplateId;
-use crate::prefetch::prefetch_at;
 use crate::service::ServerId;
 use crate::time::Tick;
 use crate::wire::usual::Usual;
 
+/// So many have a number for each place: with what else lies there, no more than three for each.
+const MAX_CAPACITY: u32 = NONE / 3;
+/// No more new connections than this wait for the index.
+const UNINDEXED: usize = 4;
 /// Connections whose time is over that are removed in one go.
 const EXPIRED_TOGETHER: usize = 32;
 
@@ -59,14 +62,16 @@ pub struct NewConnection<A> {
 /// The connections of one address family on one lcore.
 pub struct ConnectionTable<A: Address> {
     seed: HashSeed,
-    index: Index,
-    entries: Arena<Connection<A>>,
-    /// Head of the list of places that were in use and are free again.
-    free: u32,
-    /// Places from here on have never been in use.
-    fresh: u32,
+    pages: Pages<A>,
+    capacity: usize,
+    /// Places that are in use, no more than `limit`.
+    taken: usize,
+    limit: usize,
     live: usize,
     wheel: Wheel,
+    /// New connections by NAT whose replies are not yet in the index: their buckets are being fetched while others are
+    /// opened. A lookup that finds nothing else knows them.
+    unindexed: VecDeque<(FlowHash, ConnId)>,
 }
 
 impl ConnectionTable<Ipv4Addr> {
@@ -88,22 +93,22 @@ impl<A: Address> ConnectionTable<A> {
         hugepages: bool,
         now: Tick,
     ) -> std::io::Result<ConnectionTable<A>> {
-        let capacity = capacity.clamp(1, NONE - 1) as usize;
+        let capacity = capacity.clamp(1, MAX_CAPACITY) as usize;
         Ok(ConnectionTable {
             seed,
-            // With NAT a connection takes two slots.
-            index: Index::new(capacity * 2, hugepages)?,
-            entries: Arena::filled(capacity, Connection::VACANT, hugepages)?,
-            free: NONE,
-            fresh: 0,
+            pages: Pages::new(capacity, hugepages)?,
+            capacity,
+            taken: 0,
+            limit: capacity,
             live: 0,
-            wheel: Wheel::new(now, NONE),
+            wheel: Wheel::new(capacity, hugepages, now)?,
+            unindexed: VecDeque::with_capacity(UNINDEXED),
         })
     }
 
     /// How many connections it can hold.
     pub fn capacity(&self) -> usize {
-        self.entries.len()
+        self.capacity
     }
 
     /// How many connections it holds, those included whose time is over but which the wheel has not
@@ -117,14 +122,14 @@ impl<A: Address> ConnectionTable<A> {
         self.live == 0
     }
 
-    /// Memory of index and entries, in bytes.
+    /// Its memory, in bytes.
     pub fn mapped_bytes(&self) -> usize {
-        self.index.mapped_bytes() + self.entries.mapped_bytes()
+        self.pages.mapped_bytes() + self.wheel.mapped_bytes()
     }
 
-    /// Whether the entries lie in reserved hugepages.
+    /// Whether it lies in reserved hugepages.
     pub fn is_huge(&self) -> bool {
-        self.entries.is_huge()
+        self.pages.is_huge()
     }
 
     /// Hash of a key, for all the functions below.
@@ -133,22 +138,48 @@ impl<A: Address> ConnectionTable<A> {
         key.hash(&self.seed)
     }
 
-    /// First step of a lookup over a burst: fetches the bucket.
+    /// First step of a lookup over a burst: fetches the bucket, and says which one that is.
+    #[inline(always)]
+    pub(crate) fn fetch_bucket(&self, hash: FlowHash) -> BucketAt {
+        let bucket = self.pages.bucket(hash);
+        self.pages.prefetch_bucket(bucket);
+        bucket
+    }
+
+    /// As `fetch_bucket`.
     #[inline]
     pub fn prefetch_bucket(&self, hash: FlowHash) {
-        self.index.prefetch(hash);
+        let _ = self.fetch_bucket(hash);
     }
 
     /// Second step: reads the bucket, fetches the connection that it most likely leads to, and says which one
     /// that is.
-    #[inline(always)]
+    #[inline]
     pub fn prefetch_connection(&self, hash: FlowHash) -> Guess {
-        match self.index.candidate(hash) {
-            Some(place) => {
-                prefetch_at(&self.entries, place.0 as usize);
-                Guess(place.0)
-            }
-            None => Guess::NONE,
+        self.fetch_connection(hash, self.pages.bucket(hash)).unwrap_or(Guess::NONE)
+    }
+
+    /// As [`ConnectionTable::prefetch_connection`], with the bucket known that this table's `fetch_bucket` has fetched.
+    #[inline(always)]
+    pub(crate) fn fetch_connection(&self, hash: FlowHash, bucket: BucketAt) -> Option<Guess> {
+        let first = self.pages.read(bucket)?;
+        let candidate = first.candidate(hash).or_else(|| {
+            // Waiting for the second bucket here, other packets' lookups go on; in the last step they would wait too.
+            if first.has_overflowed() { self.pages.index(hash).candidate_in_second(hash) } else { None }
+        });
+        let Some(place) = candidate else {
+            // It may be a new one, which asks for a place.
+            self.pages.prefetch_free(bucket);
+            return None;
+        };
+        self.pages.prefetch_entry(place.0);
+        Some(Guess(place.0))
+    }
+
+    /// Fetches the place that a new connection in this bucket's page would get.
+    pub(crate) fn fetch_place(&self, bucket: BucketAt) {
+        if let Some(place) = self.pages.first_free(bucket) {
+            self.pages.prefetch_entry(place);
         }
     }
 
@@ -157,7 +188,7 @@ impl<A: Address> ConnectionTable<A> {
     /// steps behind find everything in the cache.
     #[inline(always)]
     pub fn touch(&self, guesses: impl Iterator<Item = Guess>) {
-        let timeout = |guess: Guess| self.entries.get(guess.0 as usize).map_or(0, |entry| entry.timeout);
+        let timeout = |guess: Guess| self.pages.get(guess.0).map_or(0, |entry| entry.timeout);
         std::hint::black_box(guesses.fold(0, |sum, guess| sum ^ timeout(guess)));
     }
 
@@ -165,7 +196,7 @@ impl<A: Address> ConnectionTable<A> {
     /// connections came and went is at worst not it: a connection itself says what it is.
     #[inline(always)]
     pub fn find(&self, hash: FlowHash, key: &FlowKey<A>, guess: Guess) -> Option<(ConnId, Direction)> {
-        if let Some(entry) = self.entries.get(guess.0 as usize)
+        if let Some(entry) = self.pages.get(guess.0)
             && let Some(direction) = entry.direction_of(key)
         {
             return Some((ConnId(guess.0), direction));
@@ -173,29 +204,62 @@ impl<A: Address> ConnectionTable<A> {
         self.search(hash, *key)
     }
 
+    /// Puts all replies into the index.
+    fn index_replies(&mut self) {
+        while !self.unindexed.is_empty() {
+            self.index_one_reply();
+        }
+    }
+
+    /// Puts the replies of the connection that waits longest for that into the index.
+    fn index_one_reply(&mut self) {
+        let Some((hash, place)) = self.unindexed.pop_front() else { return };
+        let key = self.entry(place.0).reply_key();
+        // One client port at two virtual addresses can lead to one and the same four-tuple at a
+        // real server. Nothing tells the replies apart; they go to the newer connection.
+        if let Some((older, Direction::Reply)) = self.search_index(hash, &key) {
+            self.pages.index_mut(hash).remove(hash, older);
+            self.entry_mut(older.0).set_reply_indexed(false);
+        }
+        // A page has twice the slots that it needs. Were there none, the real server would be heard no longer.
+        let indexed = self.index_insert(hash, place);
+        self.entry_mut(place.0).set_reply_indexed(indexed);
+    }
+
     /// The key comes by value: by reference, every lookup would have to put it into memory first.
     #[inline(never)]
     fn search(&self, hash: FlowHash, key: FlowKey<A>) -> Option<(ConnId, Direction)> {
-        self.index.find(hash, |place| self.entries[place.0 as usize].direction_of(&key))
+        let waits = |&&(other, place): &&(FlowHash, ConnId)| {
+            other == hash && self.entry(place.0).reply_key().is(&key)
+        };
+        match self.unindexed.iter().rev().find(waits) {
+            Some((_, place)) => Some((*place, Direction::Reply)),
+            None => self.search_index(hash, &key),
+        }
+    }
+
+    #[inline(always)]
+    fn search_index(&self, hash: FlowHash, key: &FlowKey<A>) -> Option<(ConnId, Direction)> {
+        self.pages.index(hash).find(hash, |place| self.entry(place.0).direction_of(key))
     }
 
     /// The connection that a guess leads to, whatever that is: to be compared, then to note a packet, as by
     /// [`ConnectionTable::get_mut`].
     #[inline(always)]
     pub fn guessed_mut(&mut self, guess: Guess) -> Option<&mut Connection<A>> {
-        self.entries.get_mut(guess.0 as usize)
+        self.pages.get_mut(guess.0)
     }
 
     /// A connection.
     #[inline]
     pub fn get(&self, id: ConnId) -> &Connection<A> {
-        &self.entries[id.0 as usize]
+        self.entry(id.0)
     }
 
     /// A connection, to note a packet. Its addresses and ports must stay as they are.
     #[inline]
     pub fn get_mut(&mut self, id: ConnId) -> &mut Connection<A> {
-        &mut self.entries[id.0 as usize]
+        self.entry_mut(id.0)
     }
 
     /// Adds a connection. The caller has looked for its key and not found it.
@@ -203,7 +267,7 @@ impl<A: Address> ConnectionTable<A> {
     /// # Errors
     /// [`Full`], and nothing changed.
     pub fn insert(&mut self, new: &NewConnection<A>, now: Tick) -> Result<ConnId, Full> {
-        let place = self.take_place().ok_or(Full)?;
+        let hash = self.hash(&new.key);
         let mut entry = Connection::VACANT;
         entry.client = new.key.source;
         entry.virtual_address = new.key.destination;
@@ -220,30 +284,21 @@ impl<A: Address> ConnectionTable<A> {
         entry.timeout = new.timeout;
         let replies_cross = new.method == ForwardingMethod::Nat;
         entry.set_live(!replies_cross, new.read_along);
-        let reply_key = entry.reply_key();
-        let reply_hash = self.hash(&reply_key);
+        let reply_hash = self.hash(&entry.reply_key());
         if replies_cross {
-            self.index.prefetch(reply_hash);
+            self.prefetch_bucket(reply_hash);
         }
-        self.entries[place.0 as usize] = entry;
-        let hash = self.hash(&new.key);
+        let place = self.take_place(hash).ok_or(Full)?;
+        *self.entry_mut(place.0) = entry;
         if !self.index_insert(hash, place) {
             self.give_back(place);
             return Err(Full);
         }
         if replies_cross {
-            // One client port at two virtual addresses can lead to one and the same four-tuple at a
-            // real server. Nothing tells the replies apart; they go to the newer connection.
-            if let Some((older, Direction::Reply)) = self.search(reply_hash, reply_key) {
-                self.index.remove(reply_hash, older);
-                self.entries[older.0 as usize].set_reply_indexed(false);
+            if self.unindexed.len() == UNINDEXED {
+                self.index_one_reply();
             }
-            if !self.index_insert(reply_hash, place) {
-                self.index.remove(hash, place);
-                self.give_back(place);
-                return Err(Full);
-            }
-            self.entries[place.0 as usize].set_reply_indexed(true);
+            self.unindexed.push_back((reply_hash, place));
         }
         self.hang_up(place, now);
         self.live += 1;
@@ -252,13 +307,23 @@ impl<A: Address> ConnectionTable<A> {
 
     /// Whether there is a place for one more connection.
     pub fn has_room(&self) -> bool {
-        self.free != NONE || (self.fresh as usize) < self.entries.len()
+        self.taken < self.limit
+    }
+
+    /// A connection, for another table to take up.
+    pub(crate) fn copy(&self, id: ConnId) -> Connection<A> {
+        let mut copy = *self.get(id);
+        copy.set_reply_indexed(
+            copy.is_reply_indexed() || self.unindexed.iter().any(|(_, place)| *place == id),
+        );
+        copy
     }
 
     /// Takes up a connection as it is in another table. Without room, it is not there.
     pub(crate) fn adopt(&mut self, connection: &Connection<A>, now: Tick) {
-        let Some(place) = self.take_place() else { return };
-        self.entries[place.0 as usize] = *connection;
+        let hash = self.hash(&connection.request_key());
+        let Some(place) = self.take_place(hash) else { return };
+        *self.entry_mut(place.0) = *connection;
         let (request, reply) = (self.hash(&connection.request_key()), self.hash(&connection.reply_key()));
         self.index_insert(request, place);
         if connection.is_reply_indexed() {
@@ -270,23 +335,24 @@ impl<A: Address> ConnectionTable<A> {
 
     /// Has no room any more.
     pub(crate) fn close(&mut self) {
-        (self.free, self.fresh) = (NONE, self.entries.len() as u32);
+        self.limit = 0;
     }
 
     /// Removes a connection: no packet finds it any more. Its place is used again once the wheel has
     /// come by, within [one turn](TURN).
     pub fn remove(&mut self, id: ConnId) {
-        let entry = self.entries[id.0 as usize];
+        self.index_replies();
+        let entry = *self.entry(id.0);
         if !entry.is_live() {
             return;
         }
         let request = self.hash(&entry.request_key());
-        self.index.remove(request, id);
+        self.pages.index_mut(request).remove(request, id);
         if entry.is_reply_indexed() {
             let reply = self.hash(&entry.reply_key());
-            self.index.remove(reply, id);
+            self.pages.index_mut(reply).remove(reply, id);
         }
-        let entry = &mut self.entries[id.0 as usize];
+        let entry = self.entry_mut(id.0);
         entry.set_dead();
         entry.set_reply_indexed(false);
         self.live -= 1;
@@ -295,40 +361,38 @@ impl<A: Address> ConnectionTable<A> {
     /// Removes connections whose time is over, looking at no more than `budget` places and slots.
     /// `ended` is told of each before it goes; one whose time it prolongs stays.
     pub fn expire(&mut self, now: Tick, mut budget: usize, mut ended: impl FnMut(&mut Connection<A>)) {
-        // First which ones, then away with them: so that their buckets, which no order helps to foresee, are
-        // fetched together.
-        let mut over = [NONE; EXPIRED_TOGETHER];
-        while budget > 0 {
-            let mut found = 0;
-            while found < over.len()
-                && budget > 0
-                && let Some(head) = self.wheel.due(now, NONE, &mut budget)
-            {
-                let place = *head;
-                *head = self.entries[place as usize].next;
-                if *head != NONE {
-                    prefetch_at(&self.entries, *head as usize);
-                }
-                budget = budget.saturating_sub(1);
-                let entry = &self.entries[place as usize];
+        // First what is due, then which of that is over, then away with it: so that what no order helps to foresee,
+        // connections, buckets and what says which places are free, is fetched together.
+        let mut due = [NONE; EXPIRED_TOGETHER];
+        self.index_replies();
+        loop {
+            let count = self.wheel.take_due(now, &mut budget, &mut due);
+            if count == 0 {
+                return;
+            }
+            for &place in &due[..count] {
+                self.pages.prefetch_entry(place);
+                self.pages.prefetch_free_of(place);
+            }
+            let mut over = 0;
+            for at in 0..count {
+                let place = due[at];
+                let entry = self.entry(place);
                 if entry.is_live() && !entry.is_expired(now) {
                     self.hang_up(ConnId(place), now);
                     continue;
                 }
                 if entry.is_live() {
-                    self.index.prefetch(entry.request_key().hash(&self.seed));
+                    self.prefetch_bucket(entry.request_key().hash(&self.seed));
                     if entry.is_reply_indexed() {
-                        self.index.prefetch(entry.reply_key().hash(&self.seed));
+                        self.prefetch_bucket(entry.reply_key().hash(&self.seed));
                     }
                 }
-                over[found] = place;
-                found += 1;
+                due[over] = place;
+                over += 1;
             }
-            if found == 0 {
-                return;
-            }
-            for &place in &over[..found] {
-                let entry = &mut self.entries[place as usize];
+            for &place in &due[..over] {
+                let entry = self.entry_mut(place);
                 if entry.is_live() {
                     ended(entry);
                     if !entry.is_expired(now) {
@@ -342,18 +406,21 @@ impl<A: Address> ConnectionTable<A> {
         }
     }
 
-    /// Places from 0 on that have been in use; all connections are there.
-    pub fn places_used(&self) -> u32 {
-        self.fresh
+    /// All connections are in places below this one; not every number has a place.
+    pub fn places(&self) -> u32 {
+        self.pages.numbers()
     }
 
     /// The connection in a place, if there is one.
     pub fn live_at(&self, place: u32) -> Option<(ConnId, &Connection<A>)> {
-        let entry = self.entries.get(place as usize).filter(|entry| entry.is_live())?;
+        if !self.pages.is_place(place) {
+            return None;
+        }
+        let entry = self.pages.get(place).filter(|entry| entry.is_live())?;
         Some((ConnId(place), entry))
     }
 
-    /// Shows live connections from `cursor` on, looking at no more than `budget` places, until
+    /// Shows live connections from `cursor` on, looking at no more than `budget` places and ends of pages, until
     /// `visit` says false (that connection is then shown again). Returns where to go on, or `None`
     /// at the end.
     pub fn walk(
@@ -363,52 +430,59 @@ impl<A: Address> ConnectionTable<A> {
         now: Tick,
         mut visit: impl FnMut(&Connection<A>) -> bool,
     ) -> Option<u32> {
-        let end = self.fresh.min(cursor.saturating_add(budget));
-        for place in cursor..end {
-            let entry = &self.entries[place as usize];
-            if entry.is_live() && !entry.is_expired(now) && !visit(entry) {
-                return Some(place);
-            }
+        let mut at = cursor;
+        for _ in 0..budget {
+            at = match self.pages.taken(at)? {
+                Taken::Place(place) => {
+                    let entry = self.entry(place);
+                    if entry.is_live() && !entry.is_expired(now) && !visit(entry) {
+                        return Some(place);
+                    }
+                    place + 1
+                }
+                Taken::NoneTo(next) => next,
+            };
         }
-        (end < self.fresh).then_some(end)
+        (at < self.places()).then_some(at)
+    }
+
+    /// A place that is there.
+    #[inline(always)]
+    fn entry(&self, place: u32) -> &Connection<A> {
+        self.pages.get(place).expect("a place that the table gave out")
+    }
+
+    /// As [`ConnectionTable::entry`], to be changed.
+    #[inline(always)]
+    fn entry_mut(&mut self, place: u32) -> &mut Connection<A> {
+        self.pages.get_mut(place).expect("a place that the table gave out")
     }
 
     fn index_insert(&mut self, hash: FlowHash, place: ConnId) -> bool {
-        let (entries, seed) = (&self.entries, &self.seed);
-        self.index.insert(hash, place, |other| {
-            let entry = &entries[other.0 as usize];
-            [
-                Some(entry.request_key().hash(seed)),
-                entry.is_reply_indexed().then(|| entry.reply_key().hash(seed)),
-            ]
-        })
+        let seed = self.seed;
+        self.pages.index_mut(hash).put_vacant(hash, place)
+            || self.pages.put_moving(hash, place, |entry| {
+                [
+                    Some(entry.request_key().hash(&seed)),
+                    entry.is_reply_indexed().then(|| entry.reply_key().hash(&seed)),
+                ]
+            })
     }
 
-    fn take_place(&mut self) -> Option<ConnId> {
-        if self.free != NONE {
-            let place = self.free;
-            self.free = self.entries[place as usize].next;
-            return Some(ConnId(place));
-        }
-        let place = self.fresh;
-        if place as usize == self.entries.len() {
-            return None;
-        }
-        self.fresh += 1;
-        Some(ConnId(place))
+    fn take_place(&mut self, hash: FlowHash) -> Option<ConnId> {
+        let place = if self.has_room() { self.pages.take(hash) } else { None }?;
+        self.taken += 1;
+        Some(place)
     }
 
     fn give_back(&mut self, place: ConnId) {
-        let entry = &mut self.entries[place.0 as usize];
-        entry.set_dead();
-        entry.next = self.free;
-        self.free = place.0;
+        self.entry_mut(place.0).set_dead();
+        self.pages.give_back(place);
+        self.taken -= 1;
     }
 
     fn hang_up(&mut self, place: ConnId, now: Tick) {
-        let entry = &mut self.entries[place.0 as usize];
-        let head = self.wheel.head_for(now, entry.expires_in(now).min(TURN));
-        entry.next = *head;
-        *head = place.0;
+        let delay = self.entry(place.0).expires_in(now).min(TURN);
+        self.wheel.hang_up(place.0, now, delay);
     }
 }

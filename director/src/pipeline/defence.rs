@@ -46,14 +46,14 @@ struct Scan {
 struct Room {
     capacity: usize,
     free: usize,
-    /// Places that have been in use.
+    /// Numbers of places.
     used: u32,
 }
 
 impl Room {
     fn of<A: Address>(table: &ConnectionTable<A>) -> Room {
         let capacity = table.capacity();
-        Room { capacity, free: capacity - table.len(), used: table.places_used() }
+        Room { capacity, free: capacity - table.len(), used: table.places() }
     }
 
     /// How many places are missing to the threshold, and the threshold: of a small table a quarter is enough.
@@ -161,7 +161,7 @@ impl Pipeline {
 
     #[cold]
     fn drop_entries<A: Address>(&mut self, snapshot: &Snapshot, now: Tick, which: usize) {
-        let places = A::table(&self.tables).places_used();
+        let places = A::table(&self.tables).places();
         let Scan { mut next, left } = self.defence.scan[which];
         let turn = left.min(PLACES_PER_TURN);
         for _ in 0..turn {

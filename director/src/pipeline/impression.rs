@@ -189,7 +189,7 @@ impl Pipeline {
         let Some(key) = into.ends.key::<A>() else { return };
         let table = A::table(&self.tables);
         let found = table.find(table.hash(&key), &key, Guess::NONE);
-        into.connection = found.map(|(id, direction)| (any(*table.get(id)), direction));
+        into.connection = found.map(|(id, direction)| (any(table.copy(id)), direction));
         into.has_room = table.has_room();
         into.connections = (table.len(), table.capacity());
     }

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use super::MAX_BURST;
-use crate::connection::{ConnectionTable, FlowHash, Guess, State};
+use crate::connection::{BucketAt, ConnectionTable, FlowHash, Guess, State};
 use crate::nexthop::MacAddr;
 use crate::packet::PacketBuf;
 use crate::wire::usual::{Head, Usual};
@@ -17,6 +17,7 @@ pub(super) struct Lane {
     pub(super) addresses: u64,
     pub(super) hash: FlowHash,
     pub(super) ports: u32,
+    pub(super) bucket: BucketAt,
     pub(super) guess: Guess,
     /// The number of the state in which they leave a connection as it is, else [`MOVES`].
     pub(super) steady: u8,
@@ -35,6 +36,7 @@ impl Lane {
         addresses: 0,
         ports: 0,
         hash: FlowHash::NONE,
+        bucket: BucketAt::NONE,
         guess: Guess::NONE,
         steady: NOTHING,
         packets: 1,
@@ -44,9 +46,9 @@ impl Lane {
     #[inline(always)]
     fn of(table: &ConnectionTable<Ipv4Addr>, usual: &Usual) -> Lane {
         let hash = table.hash_usual(usual);
-        table.prefetch_bucket(hash);
+        let bucket = table.fetch_bucket(hash);
         let (addresses, ports) = usual.ends();
-        Lane { addresses, hash, ports, guess: Guess::NONE, steady: steady(usual), packets: 1 }
+        Lane { addresses, hash, ports, bucket, guess: Guess::NONE, steady: steady(usual), packets: 1 }
     }
 
     /// Room for those of a burst.

@@ -2,12 +2,15 @@
 //! hop that is known. Each of those words is checked before anything is changed; whatever is otherwise goes through
 //! `connect`, which decides about all packets, and about these in the same way.
 
+use std::net::Ipv4Addr;
+
 use super::flow::Flow;
 use super::lane::Lane;
 use super::train::{Sent, Train};
 use super::verdict::CommonPort;
 use super::way::Ways;
 use super::{Flows, MAX_BURST, Pipeline, Verdict};
+use crate::connection::{ConnectionTable, Guess};
 use crate::packet::PacketBuf;
 use crate::service::Snapshot;
 use crate::time::Tick;
@@ -29,8 +32,15 @@ impl Pipeline {
         verdicts: &mut [Verdict; MAX_BURST],
     ) -> CommonPort {
         let table = self.tables.ipv4();
+        let mut unknown = false;
         for lane in lanes.iter_mut() {
-            lane.guess = table.prefetch_connection(lane.hash);
+            match table.fetch_connection(lane.hash, lane.bucket) {
+                Some(guess) => lane.guess = guess,
+                None => unknown = true,
+            }
+        }
+        if unknown {
+            fetch_places(table, lanes);
         }
         let mut common = CommonPort::NONE;
         let mut at = 0;
@@ -63,7 +73,8 @@ impl Pipeline {
                 at += 1;
                 if at < end {
                     // The first one may have opened the connection of those behind it.
-                    lane.guess = self.tables.ipv4().prefetch_connection(lane.hash);
+                    let guess = self.tables.ipv4().fetch_connection(lane.hash, lane.bucket);
+                    lane.guess = guess.unwrap_or(Guess::NONE);
                 }
             }
         }
@@ -133,5 +144,13 @@ impl Pipeline {
         // It was read before.
         let _ = wire::parse(packet.bytes(), &mut flow.frame);
         self.connect(snapshot, now, &flow, packet)
+    }
+}
+
+/// Fetches places for connections that may be new.
+#[inline(never)]
+fn fetch_places(table: &ConnectionTable<Ipv4Addr>, lanes: &[Lane]) {
+    for lane in lanes.iter().filter(|lane| lane.guess == Guess::NONE) {
+        table.fetch_place(lane.bucket);
     }
 }
