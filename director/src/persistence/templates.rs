@@ -113,10 +113,13 @@ impl Templates {
         let name = Name { key: template.key, call_id };
         let (hash, shard) = self.hash_of(&name);
         self.with(shard, |templates| {
+            let before = templates.len();
             templates.sweep(now);
+            // What was freed is counted for all when this is over.
+            let freed = before - templates.len();
             let at = match templates.find(hash, &name, now, server_of) {
                 Some(at) => at,
-                None if self.len.load(Ordering::Relaxed) >= self.capacity => {
+                None if self.len.load(Ordering::Relaxed).saturating_sub(freed) >= self.capacity => {
                     templates.sweep_all(now);
                     return Err(Full);
                 }
@@ -248,6 +251,17 @@ mod tests {
 
     fn template(n: u32, server: u32, now: Tick) -> Template {
         Template::new(key(n), (ServerId(server), (Ipv4Addr::LOCALHOST, 80).into()), 1000, now)
+    }
+
+    #[test]
+    fn room_that_was_swept_free_is_used_at_once() {
+        let templates = Templates::new(1);
+        let part = |n: &u32| templates.hash_of(&name(*n)).1;
+        let neighbour = (2..).find(|n| part(n) == part(&1)).unwrap();
+        let (id, _) = templates.create(template(1, 7, Tick(0)), &[], Tick(0), ANY).unwrap();
+        templates.release(id, Tick(0));
+        let later = Tick(0).after(1000);
+        assert!(templates.create(template(neighbour, 8, later), &[], later, ANY).is_ok());
     }
 
     #[test]
