@@ -135,7 +135,7 @@ impl Plan {
             swap: Span { warm_up_ms: 100, run_ms: 2000 },
             changes: 100,
             pace: Span { warm_up_ms: 200, run_ms: 1000 },
-            watched_ms: 3000,
+            watched_ms: 1000,
             ..Plan::full()
         }
     }
