@@ -133,7 +133,10 @@ impl FlowHash {
     #[inline(always)]
     fn mixed(addresses: u64, ports: u32, protocol: u8, seed: &HashSeed) -> FlowHash {
         let rest = u64::from(protocol) << 32 | u64::from(ports);
-        FlowHash(fold_multiply(addresses ^ rest ^ seed.0[2], seed.0[3]))
+        let product = fold_multiply(addresses ^ rest ^ seed.0[2], seed.0[3]);
+        // Of ports in a row a product is a row of numbers at equal distances, which some seeds make meet in few pages.
+        // Parts of it are two such rows, which do not.
+        FlowHash(product ^ product >> 29)
     }
 }
 

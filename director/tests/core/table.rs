@@ -220,3 +220,30 @@ fn a_walk_goes_on_where_its_visitor_had_no_room() {
     }
     assert_eq!(seen, (0..10).collect::<Vec<_>>());
 }
+
+/// Ports in a row make rows of hashes, whose distance is the seed's: a small one here. All the same no page gets more than it
+/// has room for while the table has.
+#[test]
+fn clients_with_many_ports_find_room() {
+    let poor = HashSeed([
+        0x9e37_79b9_7f4a_7c15,
+        0xc2b2_ae3d_27d4_eb4f,
+        0x1656_67b1_9e37_79f9,
+        0x27d4_eb2f_0000_1001,
+    ]);
+    for seed in [poor, HashSeed::random(), HashSeed::random()] {
+        let mut table = ConnectionTable::new(1 << 18, seed, false, Tick(0)).unwrap();
+        for n in 0..1 << 18 {
+            let new = NewConnection {
+                key: FlowKey {
+                    source: Ipv4Addr::from_bits(0x0a01_0000 + n / 60_000),
+                    source_port: 1024 + (n % 60_000) as u16,
+                    ..key(0)
+                },
+                server_address: Ipv4Addr::new(10, 0, 2, 11 + (n & 1) as u8),
+                ..new(n, true, 1000)
+            };
+            assert!(table.insert(&new, Tick(0)).is_ok(), "{n} of {}", 1 << 18);
+        }
+    }
+}
