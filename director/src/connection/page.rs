@@ -132,7 +132,7 @@ impl<A: Address> Pages<A> {
     /// Pages for so many connections, taking all their memory now. One place in twenty is to spare, so that whoever finds his
     /// own page full finds room nearby.
     pub(super) fn new(capacity: usize, hugepages: bool) -> std::io::Result<Pages<A>> {
-        let pages = capacity.div_ceil(A::Page::PLACES * 20 / 21);
+        let pages = Pages::<A>::count(capacity);
         let mut with_room = vec![u64::MAX; pages.div_ceil(64)];
         // Those of the last word that there are.
         with_room.last_mut().into_iter().for_each(|last| *last >>= (64 - pages % 64) % 64);
@@ -142,6 +142,15 @@ impl<A: Address> Pages<A> {
             buckets: (pages * BUCKET_NUMBERS) as u32,
             with_room,
         })
+    }
+
+    fn count(capacity: usize) -> usize {
+        capacity.div_ceil(A::Page::PLACES * 20 / 21)
+    }
+
+    /// Memory for so many connections, in bytes.
+    pub(super) fn bytes(capacity: usize) -> usize {
+        Pages::<A>::count(capacity) * SIZE
     }
 
     pub(super) fn mapped_bytes(&self) -> usize {

@@ -106,6 +106,12 @@ impl<A: Address> ConnectionTable<A> {
         })
     }
 
+    /// Memory of a table of this capacity, in bytes, but for what fills up hugepages.
+    pub(super) fn bytes(capacity: u32) -> u64 {
+        let capacity = capacity.clamp(1, MAX_CAPACITY) as usize;
+        (Pages::<A>::bytes(capacity) + Wheel::bytes(capacity)) as u64
+    }
+
     /// How many connections it can hold.
     pub fn capacity(&self) -> usize {
         self.capacity

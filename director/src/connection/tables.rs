@@ -8,10 +8,17 @@ use crate::time::Tick;
 /// For how many connections an lcore has room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Connections of IPv4, 64 bytes each and 32 of the index.
+    /// Connections of IPv4, 107 bytes each with index and timing wheel.
     pub ipv4: u32,
-    /// Connections of IPv6, 128 bytes each and 32 of the index.
+    /// Connections of IPv6, 191 bytes each.
     pub ipv6: u32,
+}
+
+impl Capacity {
+    /// Memory of tables of this capacity, in bytes, but for what fills up hugepages.
+    pub fn bytes(self) -> u64 {
+        ConnectionTable::<Ipv4Addr>::bytes(self.ipv4) + ConnectionTable::<Ipv6Addr>::bytes(self.ipv6)
+    }
 }
 
 /// The connections of one lcore: those of IPv4 and those of IPv6, which know nothing of each other.
@@ -72,5 +79,23 @@ impl Tables {
     /// Whether all entries lie in reserved hugepages.
     pub fn is_huge(&self) -> bool {
         self.v4.is_huge() && self.v6.is_huge()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_what_was_foreseen() {
+        let capacity = Capacity { ipv4: 300_000, ipv6: 200_000 };
+        let mapped = Tables::new(capacity, false, Tick(0)).unwrap().mapped_bytes() as u64;
+        let bytes = capacity.bytes();
+        // Each of four parts is filled up to a hugepage.
+        assert!(mapped >= bytes && mapped < bytes + (8 << 20), "{mapped} {bytes}");
+        assert_eq!(
+            [(1 << 20, 0), (0, 1 << 20)].map(|(ipv4, ipv6)| Capacity { ipv4, ipv6 }.bytes() >> 20),
+            [107, 190]
+        );
     }
 }

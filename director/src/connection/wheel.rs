@@ -44,14 +44,23 @@ pub(super) struct Wheel {
 impl Wheel {
     /// One for so many places, taking all its memory now.
     pub(super) fn new(places: usize, hugepages: bool, now: Tick) -> std::io::Result<Wheel> {
-        // Each slot has no more than one that is not full.
-        let count = places / IN_CHUNK + SLOTS as usize;
+        let count = Wheel::count(places);
         let mut chunks =
             Arena::filled(count, Chunk { next: NONE, len: 0, places: [0; IN_CHUNK] }, hugepages)?;
         for (next, chunk) in (1..count as u32).zip(chunks.iter_mut()) {
             chunk.next = next;
         }
         Ok(Wheel { heads: [NONE; SLOTS as usize], cursor: now.0 >> SLOT_BITS, chunks, free: 0 })
+    }
+
+    fn count(places: usize) -> usize {
+        // Each slot has no more than one that is not full.
+        places / IN_CHUNK + SLOTS as usize
+    }
+
+    /// Memory for so many places, in bytes.
+    pub(super) fn bytes(places: usize) -> usize {
+        Wheel::count(places) * size_of::<Chunk>()
     }
 
     pub(super) fn mapped_bytes(&self) -> usize {

@@ -24,6 +24,8 @@ use std::path::Path;
 
 use control::config::{Config, Idle, PortDevice};
 
+use crate::connection::Capacity;
+
 pub use facts::Facts;
 pub use finding::{Finding, Grade};
 pub use probe::Given;
@@ -73,8 +75,8 @@ impl Case<'_> {
     /// Bytes of the tables of connections of all lcores.
     fn tables(&self) -> u64 {
         let connections = &self.config.connections;
-        let of_lcore = u64::from(connections.capacity) * 96 + u64::from(connections.ipv6_capacity) * 160;
-        of_lcore.saturating_mul(self.workers.len() as u64)
+        let capacity = Capacity { ipv4: connections.capacity, ipv6: connections.ipv6_capacity };
+        capacity.bytes().saturating_mul(self.workers.len() as u64)
     }
 }
 

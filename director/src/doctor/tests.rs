@@ -193,11 +193,11 @@ fn hugepages_on_the_wrong_node_or_too_few_are_named() {
     let advice = find(&report1, Grade::Advice, "none is free on NUMA node 1");
     let file = "/sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages";
     assert_eq!(advice.remedy.as_deref(), Some(&*format!("echo 256 > {file}")));
-    // 512 MB for DPDK and three tables of 256,000,000 bytes.
+    // 512 MB for DPDK and three tables of some 298,000,000 bytes.
     let report2 = report(&server().pages("sys/kernel/mm/hugepages", 2048, 300, 300), NIC);
     let advice =
-        find(&report2, Grade::Advice, "600 MB are free; with the tables of connections 1244 would be used");
-    assert_eq!(advice.remedy.as_deref(), Some("sysctl -w vm.nr_hugepages=622"));
+        find(&report2, Grade::Advice, "600 MB are free; with the tables of connections 1363 would be used");
+    assert_eq!(advice.remedy.as_deref(), Some("sysctl -w vm.nr_hugepages=682"));
     let report3 = report(
         &server().pages("sys/kernel/mm/hugepages", 2048, 0, 0),
         &format!("[dpdk]\nhugepages = \"yes\"\n{NIC}"),
@@ -256,8 +256,8 @@ fn memory_that_is_not_there_is_an_obstacle() {
         "[connections]\ncapacity = 20000000\n[[port]]\ndevice = \"net_tap0,iface=dtap0\"\nmirror = \"d0\"\n";
     let report = report(&virtual_machine(), toml);
     assert!(!report.starts);
-    // 20,000,000 * (96 + 160) bytes and 512 MB, and counters of 66,560 real servers.
-    let obstacle = find(&report, Grade::Obstacle, "5398 MB are taken at start");
+    // 20,000,000 * (107 + 191) bytes and 512 MB, and counters of 66,560 real servers.
+    let obstacle = find(&report, Grade::Obstacle, "6194 MB are taken at start");
     assert!(obstacle.remedy.as_ref().unwrap().starts_with("capacity = "), "{obstacle:?}");
 }
 
