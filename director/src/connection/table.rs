@@ -204,10 +204,18 @@ impl<A: Address> ConnectionTable<A> {
     pub fn find(&self, hash: FlowHash, key: &FlowKey<A>, guess: Guess) -> Option<(ConnId, Direction)> {
         if let Some(entry) = self.pages.get(guess.0)
             && let Some(direction) = entry.direction_of(key)
+            // A newer connection may have the same replies.
+            && (direction == Direction::Request || self.has_indexed_replies())
         {
             return Some((ConnId(guess.0), direction));
         }
         self.search(hash, *key)
+    }
+
+    /// Whether the index tells of all replies.
+    #[inline(always)]
+    pub(crate) fn has_indexed_replies(&self) -> bool {
+        self.unindexed.is_empty()
     }
 
     /// Puts all replies into the index.

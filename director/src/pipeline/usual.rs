@@ -122,6 +122,7 @@ impl Pipeline {
         Ways {
             snapshot,
             now,
+            has_indexed_replies: self.tables.ipv4().has_indexed_replies(),
             table: self.tables.ipv4_mut(),
             counters: &self.counters,
             last_id: &mut self.next_id,

@@ -93,6 +93,8 @@ fn fitting<P: PacketBuf>(packet: &mut P, mtu: u16) -> Option<(&mut Head, u16)> {
 pub(super) struct Ways<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) now: Tick,
+    /// Whether `table` knows whose all replies are.
+    pub(super) has_indexed_replies: bool,
     pub(super) table: &'a mut ConnectionTable<Ipv4Addr>,
     pub(super) counters: &'a LcoreCounters,
     /// Identification of the last packet that the lcore made itself; it takes every `lcores`-th.
@@ -150,7 +152,7 @@ impl Ways<'_> {
             of_server.packets_in.add(sent.packets as u64);
             of_server.bytes_in.add(sent.bytes);
             sent
-        } else if connection.is_replied_by(key) {
+        } else if self.has_indexed_replies && connection.is_replied_by(key) {
             let egress = snapshot.hops.cached(&connection.reply_egress)?;
             let to = (connection.virtual_address, connection.virtual_port);
             let translation = Translation::of_usual(is_tcp, Side::Source, key, to);

@@ -247,3 +247,14 @@ fn clients_with_many_ports_find_room() {
         }
     }
 }
+
+#[test]
+fn replies_that_two_connections_share_are_the_newer_ones_at_once() {
+    let mut table = ConnectionTable::new(100, HashSeed::random(), false, Tick(0)).unwrap();
+    table.insert(&new(1, true, 1000), Tick(0)).unwrap();
+    table.expire(Tick(0), 100, |_| ());
+    assert_eq!(find(&table, &reply(1)), Some((1, Direction::Reply)));
+    let newer = NewConnection { key: FlowKey { destination_port: 443, ..key(1) }, ..new(1, true, 1000) };
+    table.insert(&NewConnection { server: ServerId(2), ..newer }, Tick(0)).unwrap();
+    assert_eq!(find(&table, &reply(1)), Some((2, Direction::Reply)));
+}
