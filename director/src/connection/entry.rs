@@ -16,7 +16,7 @@ use crate::wire::usual::joined;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnId(pub(super) u32);
 
-/// No place: the end of a list.
+/// No place.
 pub(super) const NONE: u32 = u32::MAX;
 
 const LIVE: u8 = 1;

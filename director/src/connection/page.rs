@@ -49,10 +49,10 @@ pub trait TablePage<A: Address>: Copy {
     const BUCKETS_AT: usize;
     /// How many numbers it has.
     const NUMBERS: usize;
-    /// The first one with a place.
-    const FIRST: usize;
-    /// How many places it has.
+    /// How many of them have a place.
     const PLACES: usize;
+    /// Which: one bit for each number.
+    const ALL: u64;
 
     /// One bit for each number whose place is free.
     fn free(&self) -> u64;
@@ -65,20 +65,17 @@ pub trait TablePage<A: Address>: Copy {
 }
 
 impl<A: Address, const BUCKETS: usize, const PLACES: usize> TablePage<A> for Page<A, BUCKETS, PLACES> {
-    const VACANT: Self = Page {
-        free: ((1 << PLACES) - 1) << Self::FIRST,
-        buckets: [Bucket::EMPTY; BUCKETS],
-        entries: [Connection::VACANT; PLACES],
-    };
+    const VACANT: Self =
+        Page { free: Self::ALL, buckets: [Bucket::EMPTY; BUCKETS], entries: [Connection::VACANT; PLACES] };
     const BUCKETS: usize = BUCKETS;
     const BUCKETS_AT: usize = offset_of!(Self, buckets);
     const NUMBERS: usize = SIZE / size_of::<Connection<A>>();
-    const FIRST: usize = {
+    const PLACES: usize = PLACES;
+    const ALL: u64 = {
         let at = offset_of!(Self, entries);
         assert!(at.is_multiple_of(size_of::<Connection<A>>()) && size_of::<Self>() == SIZE);
-        at / size_of::<Connection<A>>()
+        ((1 << PLACES) - 1) << (at / size_of::<Connection<A>>())
     };
-    const PLACES: usize = PLACES;
 
     #[inline(always)]
     fn free(&self) -> u64 {
@@ -169,15 +166,13 @@ impl<A: Address> Pages<A> {
 
     /// Whether a place has this number.
     pub(super) fn is_place(&self, number: u32) -> bool {
-        let within = (number as usize % A::Page::NUMBERS).wrapping_sub(A::Page::FIRST);
-        number < self.numbers && within < A::Page::PLACES
+        number < self.numbers && A::Page::ALL >> (number as usize % A::Page::NUMBERS) & 1 != 0
     }
 
     /// The first place from a number on that is taken, within its page; `None` of a number beyond all.
     pub(super) fn taken(&self, number: u32) -> Option<Taken> {
         let (page, from) = (number as usize / A::Page::NUMBERS, number as usize % A::Page::NUMBERS);
-        let all = ((1 << A::Page::PLACES) - 1) << A::Page::FIRST;
-        let taken = !self.pages.get(page)?.free() & all & u64::MAX << from;
+        let taken = !self.pages.get(page)?.free() & A::Page::ALL & u64::MAX << from;
         let start = page * A::Page::NUMBERS;
         Some(match taken {
             0 => Taken::NoneTo((start + A::Page::NUMBERS) as u32),

@@ -70,7 +70,7 @@ pub struct ConnectionTable<A: Address> {
     live: usize,
     wheel: Wheel,
     /// New connections by NAT whose replies are not yet in the index: their buckets are being fetched while others are
-    /// opened. A lookup that finds nothing else knows them.
+    /// opened. A search looks at them first.
     unindexed: VecDeque<(FlowHash, ConnId)>,
 }
 
@@ -335,10 +335,9 @@ impl<A: Address> ConnectionTable<A> {
 
     /// Takes up a connection as it is in another table. Without room, it is not there.
     pub(crate) fn adopt(&mut self, connection: &Connection<A>, now: Tick) {
-        let hash = self.hash(&connection.request_key());
-        let Some(place) = self.take_place(hash) else { return };
-        *self.entry_mut(place.0) = *connection;
         let (request, reply) = (self.hash(&connection.request_key()), self.hash(&connection.reply_key()));
+        let Some(place) = self.take_place(request) else { return };
+        *self.entry_mut(place.0) = *connection;
         self.index_insert(request, place);
         if connection.is_reply_indexed() {
             self.index_insert(reply, place);

@@ -85,7 +85,7 @@ pub struct Pipeline {
     fragments: Packets,
     ftp: Ftp,
     kernel_fragments: KernelFragments,
-    /// Room for the usual packets of a burst.
+    /// Room for the lanes of a burst; elsewhere while one is decided about.
     lanes: Option<Box<[Lane; MAX_BURST]>>,
     /// Next hops that packets of this burst wait for.
     awaited: Vec<Unresolved>,
@@ -109,7 +109,7 @@ impl Pipeline {
             fragments: Packets::new(Tick(0)),
             ftp: Ftp::default(),
             kernel_fragments: KernelFragments::default(),
-            lanes: None,
+            lanes: Some(Lane::burst()),
             awaited: Vec::with_capacity(MAX_BURST),
             next_id: lcore.0.into(),
         }

@@ -30,7 +30,7 @@ pub enum Action {
     Drop,
 }
 
-/// What is to be done with a packet, and why. Small: it fits a register, and is written as a whole.
+/// What is to be done with a packet, and why. Small: it fits a register, and the next one is found by a shift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(align(4))]
 pub struct Verdict {

@@ -65,8 +65,8 @@ impl Usual {
             return None;
         }
         Some(Usual {
-            addresses: Usual::addresses(head),
-            ports: Usual::ports(head),
+            addresses: u64::from_le_bytes(read(head, IP + ipv4::SOURCE)),
+            ports: read_u32(head, TRANSPORT),
             total_len,
             protocol,
             tcp_flags,
@@ -77,18 +77,6 @@ impl Usual {
     #[inline(always)]
     pub fn ends(&self) -> (u64, u32) {
         (self.addresses, self.ports)
-    }
-
-    /// Where a usual head has its addresses, as [`joined`].
-    #[inline(always)]
-    pub fn addresses(head: &Head) -> u64 {
-        u64::from_le_bytes(read(head, IP + ipv4::SOURCE))
-    }
-
-    /// Where a usual head has its ports.
-    #[inline(always)]
-    pub fn ports(head: &Head) -> u32 {
-        read_u32(head, TRANSPORT)
     }
 
     /// Source address.
