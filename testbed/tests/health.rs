@@ -558,6 +558,10 @@ fn who_leaves_clients_without_an_answer_goes_without_being_asked() -> Result<()>
     const HOLD: Duration = Duration::from_secs(4);
     /// A client's kernel asks again after a second; what it does is looked at four times in one.
     const SILENCE: Duration = Duration::from_millis(1250);
+    /// Long enough to ask twice; who meets the silence is back before the real server is tried again.
+    const ASKS_TWICE: Duration = Duration::from_millis(1500);
+    /// One after the other would hardly be three unanswered in ten seconds.
+    const CLIENTS: usize = 6;
     let lab = Lab::plan().build()?;
     let webs: Vec<Web<'_>> = lab.real_servers().iter().map(|s| Web::start(&lab, s)).collect::<Result<_>>()?;
     let mut toml = lab.config().toml();
@@ -574,9 +578,9 @@ fn who_leaves_clients_without_an_answer_goes_without_being_asked() -> Result<()>
     ensure!(standing(&director, service, &silent)? == Standing::In, "nothing is wrong yet");
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        // One after the other would hardly be three in ten seconds.
-        let clients: Vec<_> =
-            (0..6).map(|_| scope.spawn(|| ask_on(&lab, plan::VIP_NAT.into(), PATIENT, &stop))).collect();
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| scope.spawn(|| ask_on(&lab, plan::VIP_NAT.into(), ASKS_TWICE, &stop)))
+            .collect();
         let story = || -> Result<(Instant, Instant, Instant)> {
             thread::sleep(Duration::from_millis(500));
             let failed = Instant::now();
@@ -616,12 +620,17 @@ fn who_leaves_clients_without_an_answer_goes_without_being_asked() -> Result<()>
         ensure!(!lost.is_empty(), "no client met the silence");
         ensure!(lost.iter().all(|request| request.ended > failed), "lost before: {lost:?}");
         // While it is out the others have all new connections, and answer them.
-        let is_out = |request: &&Request| request.begun > out && request.begun < out + HOLD / 2;
+        let is_out = |request: &&Request| request.begun > out && request.begun < out + HOLD - LOAD / 2;
         let during: Vec<&Request> = requests.iter().filter(is_out).collect();
+        eprintln!("{} requests while it is out", during.len());
         ensure!(during.len() > 100, "there was hardly any traffic meanwhile: {}", during.len());
-        let by = |name| during.iter().filter(|request| request.by.as_deref() == Some(name)).count();
-        ensure!(by("real1") > 20 && by("real3") > 20, "real1 {}, real3 {}", by("real1"), by("real3"));
-        ensure!(by("real1") + by("real3") == during.len(), "others had requests, or lost them: {during:?}");
+        let by = |name| during.iter().filter(|request| request.by.as_deref() == name).count();
+        let (one, three, nobody) = (by(Some("real1")), by(Some("real3")), by(None));
+        ensure!(one > 20 && three > 20, "real1 {one}, real3 {three}");
+        ensure!(one + three + nobody == during.len(), "who is out had requests: {during:?}");
+        // A client's kernel may come back to the port of a connection that it has given up: that one stays
+        // with its real server.
+        ensure!(nobody <= CLIENTS, "requests were lost: {during:?}");
         let after: Vec<&Request> = requests.iter().filter(|request| request.begun > mended).collect();
         ensure!(after.iter().all(|request| request.by.is_some()), "it works again, but requests are lost");
         ensure!(
