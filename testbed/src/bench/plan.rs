@@ -52,6 +52,9 @@ pub struct Plan {
     pub stamped: Vec<(Traffic, u32)>,
     /// How often each is measured.
     pub rounds: u32,
+    /// Up to how many connections each round has processes of its own: the more there are, the longer captures take to
+    /// load, and the less it matters.
+    pub restarted_upto: u32,
     /// How often each is measured on stamped packets, whose tables take long to fill.
     pub stamped_rounds: u32,
     /// How long each time.
@@ -102,6 +105,7 @@ impl Plan {
                 .chain([(Traffic::UdpFragments, 10_000)])
                 .collect(),
             rounds: 5,
+            restarted_upto: 1_000_000,
             stamped_rounds: 3,
             span: Span { warm_up_ms: 150, run_ms: 400 },
             open: (2_000_000, 10_000_000),
@@ -130,6 +134,7 @@ impl Plan {
                 (Traffic::UdpFragments, 10_000),
             ],
             rounds: 3,
+            restarted_upto: 10_000,
             stamped_rounds: 1,
             span: Span { warm_up_ms: 80, run_ms: 150 },
             swap: Span { warm_up_ms: 100, run_ms: 2000 },
@@ -152,6 +157,7 @@ impl Plan {
             .concat(),
             stamped: vec![(Traffic::Tcp, 1000), (Traffic::UdpFragments, 1000)],
             rounds: 1,
+            restarted_upto: 0,
             stamped_rounds: 1,
             span: Span { warm_up_ms: 20, run_ms: 20 },
             open: (1000, 20_000),

@@ -1,7 +1,7 @@
 //! `dpdk-testpmd`: what the same device costs without a director.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -39,14 +39,14 @@ impl Testpmd {
     ///
     /// # Errors
     /// When it does not start; the error holds what it said.
-    pub fn start(ground: &Ground, log: PathBuf) -> Result<Testpmd> {
+    pub fn start(ground: &Ground, log: &Path) -> Result<Testpmd> {
         let cpus: Vec<String> = super::worker_cpus(ground.lcores)
             .iter()
             .enumerate()
             .map(|(n, cpu)| format!("{}@{cpu}", n + 1))
             .collect();
         let last = super::cpus() - 1;
-        let errors = std::fs::File::create(&log).context(|| format!("cannot write {}", log.display()))?;
+        let errors = std::fs::File::create(log).context(|| format!("cannot write {}", log.display()))?;
         // It would keep what it says in a buffer for as long as it speaks to a pipe.
         let mut command = Command::new("stdbuf");
         command.args(["-oL", "dpdk-testpmd", "--lcores", &format!("0@(0-{last}),{}", cpus.join(","))]);
@@ -78,7 +78,7 @@ impl Testpmd {
             .context(|| "cannot start dpdk-testpmd (Debian package dpdk-dev)")?;
         let commands = child.stdin.take().context(|| "dpdk-testpmd has no standard input")?;
         let output = child.stdout.take().context(|| "dpdk-testpmd has no standard output")?;
-        Ok(Testpmd { child, commands, output: BufReader::new(output), log })
+        Ok(Testpmd { child, commands, output: BufReader::new(output), log: log.to_owned() })
     }
 
     /// Forwards in a mode for a while, and returns packets received in a second.
