@@ -23,6 +23,9 @@ const PORT: u16 = 5060;
 const SERVER_PORT: u16 = 5070;
 /// Calls of one run of sipp.
 const CALLS: usize = 30;
+/// Each call from a port of its own. All last until the last one has begun: the port of one that is over may be another's,
+/// and a port's connection keeps its real server.
+const OWN_PORTS: &str = "-t un -max_socket 100 -d 600";
 
 /// Takes calls. As sipp's own scenario, but the same Call-ID may come again at once.
 const ANSWERING: &str = r#"<?xml version="1.0"?>
@@ -180,7 +183,7 @@ fn from_whatever_port(cpus: &[usize]) -> Result<()> {
         for port in [7000, 7100] {
             call(session.lab.client(), client(0, v6, port), vip(v6), "")?;
         }
-        call(session.lab.client(), client(0, v6, 7200), vip(v6), "-t un -max_socket 100")?;
+        call(session.lab.client(), client(0, v6, 7200), vip(v6), OWN_PORTS)?;
         session.calls_were_kept(v6, 3)?;
     }
     let connections = session.director.ctl().connections()?.connections;
@@ -204,7 +207,7 @@ fn calls_keep_their_real_server_from_whatever_address() -> Result<()> {
     let session = Session::start(&[0, 1], |service| service.granularity(0))?;
     for v6 in [false, true] {
         for index in 0..3 {
-            call(session.lab.client(), client(index, v6, 7000), vip(v6), "-t un -max_socket 100")?;
+            call(session.lab.client(), client(index, v6, 7000), vip(v6), OWN_PORTS)?;
         }
         // Calls of the first port were of one connection in each run, which is one client's; the call was the same.
         session.calls_were_kept(v6, 3)?;
