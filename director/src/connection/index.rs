@@ -30,11 +30,17 @@ impl Bucket {
         tags::matches(&self.tags, tag)
     }
 
+    /// The place in the first of these slots, of which there is one.
+    #[inline(always)]
+    fn first_of(&self, slots: u8) -> ConnId {
+        ConnId(self.places[slots.trailing_zeros() as usize & (SLOTS - 1)])
+    }
+
     /// The first place with a hash's tag.
     #[inline(always)]
     pub(super) fn candidate(&self, hash: FlowHash) -> Option<ConnId> {
         let mask = self.matches(hash.tag());
-        (mask != 0).then(|| ConnId(self.places[mask.trailing_zeros() as usize & (SLOTS - 1)]))
+        (mask != 0).then(|| self.first_of(mask))
     }
 
     /// Whether keys whose first bucket this is live in their second one.
@@ -213,7 +219,7 @@ impl IndexMut<'_> {
         })
     }
 
-    /// As [`Index::make_room`], where every other bucket is full too: makes room in one of those first. Seldom is
+    /// As [`IndexMut::make_room`], where every other bucket is full too: makes room in one of those first. Seldom is
     /// not never, and a table that is not full refuses nobody.
     #[cold]
     fn make_more_room(
@@ -251,7 +257,7 @@ fn find_in<R>(
 ) -> Option<(ConnId, R)> {
     let mut mask = bucket.matches(tag);
     while mask != 0 {
-        let place = ConnId(bucket.places[mask.trailing_zeros() as usize & (SLOTS - 1)]);
+        let place = bucket.first_of(mask);
         if let Some(result) = confirm(place) {
             return Some((place, result));
         }

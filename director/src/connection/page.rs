@@ -166,12 +166,12 @@ impl<A: Address> Pages<A> {
 
     /// Whether a place has this number.
     pub(super) fn is_place(&self, number: u32) -> bool {
-        number < self.numbers && A::Page::ALL >> (number as usize % A::Page::NUMBERS) & 1 != 0
+        number < self.numbers && A::Page::ALL >> Self::within(number).1 & 1 != 0
     }
 
     /// The first place from a number on that is taken, within its page; `None` of a number beyond all.
     pub(super) fn taken(&self, number: u32) -> Option<Taken> {
-        let (page, from) = (number as usize / A::Page::NUMBERS, number as usize % A::Page::NUMBERS);
+        let (page, from) = Self::within(number);
         let taken = !self.pages.get(page)?.free() & A::Page::ALL & u64::MAX << from;
         let start = page * A::Page::NUMBERS;
         Some(match taken {
@@ -210,11 +210,23 @@ impl<A: Address> Pages<A> {
         Some(unsafe { &mut *entry })
     }
 
+    /// The page of a key.
+    #[inline(always)]
+    fn home(&self, hash: FlowHash) -> usize {
+        hash.page(self.pages.len())
+    }
+
+    /// The page of a place, and its number there.
+    #[inline(always)]
+    fn within(place: u32) -> (usize, usize) {
+        (place as usize / A::Page::NUMBERS, place as usize % A::Page::NUMBERS)
+    }
+
     /// The bucket that a lookup examines first.
     #[inline(always)]
     pub(super) fn bucket(&self, hash: FlowHash) -> BucketAt {
         let first = A::Page::BUCKETS_AT / size_of::<Bucket>() + hash.first(A::Page::BUCKETS);
-        BucketAt((hash.page(self.pages.len()) * BUCKET_NUMBERS + first) as u32)
+        BucketAt((self.home(hash) * BUCKET_NUMBERS + first) as u32)
     }
 
     /// Fetches a bucket.
@@ -239,7 +251,7 @@ impl<A: Address> Pages<A> {
     /// As [`Pages::prefetch_free`], in a place's page.
     #[inline(always)]
     pub(super) fn prefetch_free_of(&self, place: u32) {
-        prefetch(self.pages.as_ptr().wrapping_add(place as usize / A::Page::NUMBERS));
+        prefetch(self.pages.as_ptr().wrapping_add(Self::within(place).0));
     }
 
     /// Fetches a connection.
@@ -262,13 +274,13 @@ impl<A: Address> Pages<A> {
     /// The index in which a key is, if it is there.
     #[inline(always)]
     pub(super) fn index(&self, hash: FlowHash) -> Index<'_> {
-        Index(self.pages[hash.page(self.pages.len())].buckets())
+        Index(self.pages[self.home(hash)].buckets())
     }
 
     /// As [`Pages::index`], to be changed.
     #[inline(always)]
     pub(super) fn index_mut(&mut self, hash: FlowHash) -> IndexMut<'_> {
-        let page = hash.page(self.pages.len());
+        let page = self.home(hash);
         IndexMut(self.pages[page].buckets_mut())
     }
 
@@ -280,7 +292,7 @@ impl<A: Address> Pages<A> {
         place: ConnId,
         rehash: impl Fn(&Connection<A>) -> [Option<FlowHash>; 2],
     ) -> bool {
-        let page = hash.page(self.pages.len());
+        let page = self.home(hash);
         // On a copy: those connections may be in any page, this one included.
         let mut copy = self.pages[page];
         let hashes = |other: ConnId| self.get(other.0).map_or([None; 2], &rehash);
@@ -293,7 +305,7 @@ impl<A: Address> Pages<A> {
 
     /// Takes a free place: in the page of a hash, or in the next one that has room.
     pub(super) fn take(&mut self, hash: FlowHash) -> Option<ConnId> {
-        let home = hash.page(self.pages.len());
+        let home = self.home(hash);
         let page = if self.pages[home].free() != 0 { home } else { self.next_with_room(home)? };
         let free = self.pages[page].free_mut();
         let number = free.trailing_zeros() as usize;
@@ -306,7 +318,7 @@ impl<A: Address> Pages<A> {
 
     /// Makes a place free.
     pub(super) fn give_back(&mut self, place: ConnId) {
-        let (page, number) = (place.0 as usize / A::Page::NUMBERS, place.0 as usize % A::Page::NUMBERS);
+        let (page, number) = Self::within(place.0);
         *self.pages[page].free_mut() |= 1 << number;
         self.with_room[page / 64] |= 1 << (page % 64);
     }

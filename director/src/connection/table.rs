@@ -302,21 +302,28 @@ impl<A: Address> ConnectionTable<A> {
         if replies_cross {
             self.prefetch_bucket(reply_hash);
         }
-        let place = self.take_place(hash).ok_or(Full)?;
-        *self.entry_mut(place.0) = entry;
-        if !self.index_insert(hash, place) {
-            self.give_back(place);
-            return Err(Full);
-        }
+        let place = self.settle(entry, hash, now).ok_or(Full)?;
         if replies_cross {
             if self.unindexed.len() == UNINDEXED {
                 self.index_one_reply();
             }
             self.unindexed.push_back((reply_hash, place));
         }
+        Ok(place)
+    }
+
+    /// Gives a connection a place, and finds it there by its requests' hash. `None`, and nothing changed, without room.
+    #[inline(always)]
+    fn settle(&mut self, connection: Connection<A>, hash: FlowHash, now: Tick) -> Option<ConnId> {
+        let place = self.take_place(hash)?;
+        *self.entry_mut(place.0) = connection;
+        if !self.index_insert(hash, place) {
+            self.give_back(place);
+            return None;
+        }
         self.hang_up(place, now);
         self.live += 1;
-        Ok(place)
+        Some(place)
     }
 
     /// Whether there is a place for one more connection.
@@ -336,14 +343,11 @@ impl<A: Address> ConnectionTable<A> {
     /// Takes up a connection as it is in another table. Without room, it is not there.
     pub(crate) fn adopt(&mut self, connection: &Connection<A>, now: Tick) {
         let (request, reply) = (self.hash(&connection.request_key()), self.hash(&connection.reply_key()));
-        let Some(place) = self.take_place(request) else { return };
-        *self.entry_mut(place.0) = *connection;
-        self.index_insert(request, place);
+        let Some(place) = self.settle(*connection, request, now) else { return };
         if connection.is_reply_indexed() {
-            self.index_insert(reply, place);
+            let indexed = self.index_insert(reply, place);
+            self.entry_mut(place.0).set_reply_indexed(indexed);
         }
-        self.hang_up(place, now);
-        self.live += 1;
     }
 
     /// Has no room any more.

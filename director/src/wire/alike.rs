@@ -40,7 +40,7 @@ pub(crate) fn how_many<P: PacketBuf>(packets: &[P]) -> usize {
     let Some((first, rest)) = packets.split_first() else { return 0 };
     let len = first.bytes().len();
     let Some(head) = first.bytes().first_chunk() else { return 0 };
-    let mask = if head[IP + ipv4::PROTOCOL] == ipv4::TCP { TCP } else { UDP };
+    let mask = if ipv4::protocol(&head[IP..]) == ipv4::TCP { TCP } else { UDP };
     let (first, mask) = (rows(head).map(Vector::of), mask.map(Vector::of));
     let is_alike = |packet: &&P| {
         let frame = packet.bytes();

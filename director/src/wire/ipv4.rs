@@ -37,7 +37,7 @@ const TOTAL_LEN: usize = 2;
 const ID: usize = 4;
 const FLAGS: usize = 6;
 pub(crate) const TTL: usize = 8;
-pub(crate) const PROTOCOL: usize = 9;
+const PROTOCOL: usize = 9;
 /// Where the header's checksum is.
 pub(crate) const CHECKSUM: usize = 10;
 /// Where the source address is.

@@ -201,7 +201,6 @@ impl Run {
             }
         }
         self.report.peak_memory_mb = self.report.peak_memory_mb.max(memory_in_use_mb());
-        drop(running);
         let reports =
             cases.iter().zip(&rounds).map(|(case, rounds)| CaseReport::of(case, rounds, FLOOR_5TSWAP));
         self.report.cases.extend(reports);
